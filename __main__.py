@@ -1,0 +1,58 @@
+"""Your own Tailscale control server: config -> server -> dns -> nixos -> headscale -> outputs."""
+
+import pulumi
+
+from components import DnsRecords, HeadscaleBootstrap, NixosDeployment, Server
+from config import StackConfig
+
+config = StackConfig.load()
+
+server = Server(
+    "server",
+    Server.Args(
+        name=config.server_name,
+        server_type=config.server_type,
+        location=config.location,
+        admin_networks=config.admin_networks,
+        deploy_key=config.deploy_key,
+        host_key=config.ssh_host_key,
+        protect=config.protect,
+    ),
+)
+dns = DnsRecords("dns", DnsRecords.Args(config.zone, *config.names, server.ipv4, server.ipv6))
+nixos = NixosDeployment(
+    "nixos",
+    NixosDeployment.Args(
+        name=config.server_name,
+        server_id=server.server_id,
+        connection=server.connection,
+        deployment=config.deployment(server.ipv4, server.ipv6, dns.headscale_name, dns.ui_name),
+        policy_file=config.policy_file,
+        secrets_file=config.secrets_file,
+        host_age_key=config.host_age_key,
+    ),
+)
+headscale = HeadscaleBootstrap(
+    "headscale",
+    HeadscaleBootstrap.Args(
+        server_id=server.server_id,
+        connection=server.connection,
+        deployed=nixos,
+        headscale_name=config.headscale_name,
+        ui_name=config.ui_name,
+        users=config.users,
+        **vars(config.preauth_key),
+    ),
+)
+
+pulumi.export("headscaleUrl", config.headscale_url)
+pulumi.export("uiUrl", config.ui_url)
+pulumi.export("serverIpv4", server.ipv4)
+pulumi.export("serverIpv6", server.ipv6)
+pulumi.export("generation", nixos.generation)
+pulumi.export("users", config.users)
+pulumi.export("preauthKey", headscale.preauth_key)
+pulumi.export("preauthKeys", headscale.preauth_keys)
+pulumi.export("preauthKeyExpiresAt", headscale.preauth_key_expires_at)
+pulumi.export("apiKey", headscale.api_key)
+pulumi.export("joinCommand", headscale.join_command)

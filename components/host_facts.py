@@ -1,0 +1,66 @@
+"""What the host says of itself, read over SSH while the program runs: a remote Command cannot only look."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pulumi
+
+SCRIPT = Path(__file__).parent / "remote" / "facts.sh"
+DEADLINE = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFacts:
+    """The last confirmed deploy (empty strings before the first) and how many deploys have begun."""
+
+    confirmed_digest: str
+    confirmed_token: str
+    deploys_begun: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unreachable:
+    """The host did not answer; `since` is the time (UTC) of the attempt."""
+
+    since: str
+
+
+async def read_host_facts(address: str, private_key: str, host_key: str) -> HostFacts | Unreachable:
+    """Run remote/facts.sh on the host, which must show `host_key`, within ten seconds.
+
+    A host that cannot be asked is a warning, not an error: what is wrong in the cloud (say, a firewall that
+    shuts the operator out) is repaired before the deploy tries again.
+    """
+    import asyncssh
+
+    try:
+        async with asyncio.timeout(DEADLINE):
+            answer = await _ask(address, private_key, host_key)
+    except (OSError, asyncssh.Error, json.JSONDecodeError) as error:
+        pulumi.log.warn(
+            f"reading the facts of {address} over SSH: {type(error).__name__} {error}; "
+            "the next `up` repairs the cloud's side and then deploys"
+        )
+        return Unreachable(since=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"))
+    return HostFacts(
+        confirmed_digest=answer["confirmedDigest"],
+        confirmed_token=answer["confirmedToken"],
+        deploys_begun=answer["deploysBegun"],
+    )
+
+
+async def _ask(address: str, private_key: str, host_key: str) -> dict:
+    import asyncssh
+
+    async with asyncssh.connect(
+        address,
+        username="root",
+        client_keys=[asyncssh.import_private_key(private_key)],
+        known_hosts=([asyncssh.import_public_key(host_key)], [], []),
+        config=None,
+    ) as connection:
+        result = await connection.run("sh -s", input=SCRIPT.read_text(), check=True)
+    return json.loads(str(result.stdout))

@@ -1,0 +1,166 @@
+"""The configuration's way onto the server: become NixOS, push, deploy, confirm."""
+
+import base64
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pulumi
+from pulumi_command import remote
+
+from .host_facts import HostFacts, Unreachable, read_host_facts
+
+PROGRAM = Path(__file__).resolve().parent.parent
+REMOTE = PROGRAM / "components" / "remote"
+RECEIVE = (REMOTE / "receive.sh").read_text()
+SKIPPED = ("deployment.json", "policy.hujson", "secrets")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NixosDeploymentArgs:
+    """`deployment` becomes deployment.json, the two files take their places in the tree beside it."""
+
+    name: str
+    server_id: pulumi.Input[str]
+    connection: remote.ConnectionArgs
+    deployment: Mapping[str, pulumi.Input]
+    policy_file: Path
+    secrets_file: Path
+    host_age_key: pulumi.Input[str]
+
+
+class NixosDeployment(pulumi.ComponentResource):
+    """The server runs exactly this configuration, confirmed over a connection made after it was activated."""
+
+    Args = NixosDeploymentArgs
+    generation: pulumi.Output[int]
+
+    def __init__(
+        self, name: str, args: NixosDeploymentArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("headscale:index:NixosDeployment", name, None, opts)
+        self._args = args
+        files = pulumi.Output.json_dumps(args.deployment).apply(self._files)
+        convert = self._convert(f"{name}-convert", files)
+        request = pulumi.Output.all(files, self._facts(convert)).apply(
+            lambda known: json.dumps(deploy_request(tree_digest(known[0]), known[1]))
+        )
+        push = self._push(f"{name}-push", files, request, after=convert)
+        deploy = self._step(f"{name}-deploy", "deploy.sh", request, after=push)
+        # On a new connection: what shuts the operator out never becomes the boot default.
+        confirm = self._step(f"{name}-confirm", "confirm.sh", request, after=deploy)
+        self.generation = confirm.stdout.apply(lambda text: json.loads(text)["generation"])
+        self.register_outputs({"generation": self.generation})
+
+    def _files(self, deployment: str) -> dict[str, bytes]:
+        return nix_files() | {
+            "deployment.json": deployment.encode(),
+            "policy.hujson": self._args.policy_file.read_bytes(),
+            "secrets/headscale.yaml": self._args.secrets_file.read_bytes(),
+        }
+
+    def _convert(self, name: str, files: pulumi.Output[dict[str, bytes]]) -> remote.Command:
+        script = (REMOTE / "become-nixos.sh").read_bytes()
+        return remote.Command(
+            name,
+            connection=self._args.connection,
+            create=RECEIVE,
+            stdin=files.apply(
+                lambda tree: bundle(
+                    {"run.sh": script, "marker": f"{self._args.name}\n".encode(), "tree.tar": tar(tree)}
+                )
+            ),
+            triggers=[self._args.server_id, hashlib.sha256(script).hexdigest()],
+            # A server becomes NixOS once; only the triggers, another server or script, ask for it again.
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["stdin", "connection"]),
+        )
+
+    def _push(
+        self, name: str, files: pulumi.Output[dict], request: pulumi.Output[str], after: remote.Command
+    ) -> remote.Command:
+        script = (REMOTE / "push.sh").read_bytes()
+        stdin = pulumi.Output.all(files, request, self._args.host_age_key).apply(
+            lambda known: bundle(
+                {
+                    "run.sh": script,
+                    "tree.tar": tar(known[0]),
+                    "request.json": known[1].encode(),
+                    "age-key.txt": known[2].encode(),
+                }
+            )
+        )
+        return remote.Command(
+            name,
+            connection=self._args.connection,
+            create=RECEIVE,
+            stdin=pulumi.Output.secret(stdin),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[after]),
+        )
+
+    def _step(
+        self, name: str, script: str, request: pulumi.Output[str], after: remote.Command
+    ) -> remote.Command:
+        return remote.Command(
+            name,
+            connection=self._args.connection,
+            create=f"sh /etc/nixos/remote/{script}",
+            stdin=request,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[after]),
+        )
+
+    def _facts(self, convert: remote.Command) -> pulumi.Output[HostFacts | Unreachable]:
+        """What the host says of itself; unknown in a preview while there is no NixOS to ask."""
+        connection = self._args.connection
+        asked = pulumi.Output.all(
+            convert.stdout, connection.host, connection.private_key, connection.host_key
+        ).apply(lambda known: read_host_facts(*known[1:]))
+        return pulumi.Output.unsecret(asked)
+
+
+def deploy_request(digest: str, facts: HostFacts | Unreachable) -> dict[str, str]:
+    """What deploy and confirm get: the tree's digest, and a token that is new when there is a reason.
+
+    The token that the host recorded with its last confirmed deploy means that nothing is to do. Any other
+    says why, and after how many deploys, so that a second attempt never looks like the first.
+    """
+    if isinstance(facts, Unreachable):
+        token = f"host not reached ({facts.since})"
+    elif facts.confirmed_digest == digest:
+        token = facts.confirmed_token
+    else:
+        reason = "configuration changed" if facts.confirmed_digest else "nothing deployed yet"
+        token = f"{reason} (after deploy {facts.deploys_begun})"
+    return {"digest": digest, "token": token}
+
+
+def nix_files() -> dict[str, bytes]:
+    """nix/ without its samples, and the scripts that run on the host, by their paths in /etc/nixos."""
+    nix = {path.relative_to(PROGRAM / "nix"): path for path in (PROGRAM / "nix").rglob("*") if path.is_file()}
+    files = {str(at): path.read_bytes() for at, path in nix.items() if at.parts[0] not in SKIPPED}
+    return files | {f"remote/{path.name}": path.read_bytes() for path in REMOTE.glob("*.sh")}
+
+
+def tree_digest(files: Mapping[str, bytes]) -> str:
+    """SHA-256 over what `sha256sum` prints for the sorted paths, as remote/deploy.sh takes it on the host."""
+    lines = (f"{hashlib.sha256(files[path]).hexdigest()}  ./{path}\n" for path in sorted(files))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def tar(files: Mapping[str, bytes]) -> bytes:
+    """A tar that depends on paths and contents alone; not compressed: zlib's output differs by version."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as members:
+        for path in sorted(files):
+            member = tarfile.TarInfo(path)
+            member.size, member.mode = len(files[path]), 0o600
+            members.addfile(member, io.BytesIO(files[path]))
+    return archive.getvalue()
+
+
+def bundle(files: Mapping[str, bytes]) -> str:
+    """Files for remote/receive.sh, which runs the one called run.sh; stdin of a Command is text."""
+    return base64.b64encode(tar(files)).decode()

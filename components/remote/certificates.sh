@@ -1,0 +1,45 @@
+#!/bin/sh
+# Waits until every name is served with the certificate that was ordered for it; until then nginx shows its own.
+# stdin: {"names": ["headscale.example.org", ...]}
+set -eu
+
+served() {
+  openssl s_client -connect 127.0.0.1:443 -servername "$1" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint
+}
+
+ordered() {
+  [ -e "/var/lib/acme/$1/acme-success" ] && openssl x509 -noout -fingerprint -in "/var/lib/acme/$1/cert.pem"
+}
+
+give_up() {
+  echo "certificates: $2 for $1; the last words of its order were:" >&2
+  journalctl -u "acme-order-renew-$1.service" -n 8 -o cat | cut -c -500 >&2
+  exit 1
+}
+
+# Of itself, an order that failed is repeated only a quarter of an hour later.
+order_again() {
+  tries=$((tries - 1))
+  [ "$tries" -ge 0 ] || give_up "$1" "three more orders failed"
+  echo "ordering the certificate for $1 once more"
+  systemctl start "acme-order-renew-$1.service" || true
+}
+
+wait_for() {
+  deadline=$(($(date +%s) + 300))
+  tries=3
+  until certificate=$(ordered "$1") && [ "$certificate" = "$(served "$1")" ]; do
+    [ "$(date +%s)" -lt "$deadline" ] || give_up "$1" "no certificate within 300 s"
+    ! systemctl is-failed --quiet "acme-order-renew-$1.service" || order_again "$1"
+    sleep 0.2
+  done
+  echo "$1 has its certificate"
+}
+
+main() {
+  for name in $(jq -r '.names[]'); do
+    wait_for "$name"
+  done
+}
+
+main "$@"

@@ -1,0 +1,133 @@
+"""The Hetzner server, its firewall and the addresses that outlive it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+import pulumi
+import pulumi_hcloud as hcloud
+from pulumi_command import remote
+
+ANYONE = ("0.0.0.0/0", "::/0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerArgs:
+    """`deploy_key` and `host_key` are key pairs: the private half, secret, and the public line."""
+
+    name: str
+    server_type: str
+    location: str
+    admin_networks: Sequence[IPv4Network | IPv6Network]
+    deploy_key: tuple[pulumi.Output[str], pulumi.Output[str]]
+    host_key: tuple[pulumi.Output[str], pulumi.Output[str]]
+    protect: bool
+
+
+class Server(pulumi.ComponentResource):
+    """A Debian server at addresses that outlive it, whose SSH host key is known before it boots."""
+
+    Args = ServerArgs
+    server_id: pulumi.Output[str]
+    ipv4: pulumi.Output[str]
+    ipv6: pulumi.Output[str]
+    connection: remote.ConnectionArgs
+
+    def __init__(self, name: str, args: ServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("headscale:index:Server", name, None, opts)
+        self._args = args
+        deploy_private, deploy_public = args.deploy_key
+        ssh_key = hcloud.SshKey(
+            f"{name}-ssh-key",
+            name=args.name,
+            public_key=deploy_public,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        firewall = hcloud.Firewall(
+            f"{name}-firewall",
+            name=args.name,
+            rules=_firewall_rules(args.admin_networks),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        ipv4 = self._primary_ip(f"{name}-ipv4", "ipv4")
+        ipv6 = self._primary_ip(f"{name}-ipv6", "ipv6")
+        server = hcloud.Server(
+            f"{name}-server",
+            name=args.name,
+            server_type=args.server_type,
+            image="debian-13",
+            location=args.location,
+            ssh_keys=[ssh_key.id],
+            user_data=_user_data(args),
+            firewall_ids=[firewall.id.apply(int)],
+            public_nets=[{"ipv4": ipv4.id.apply(int), "ipv6": ipv6.id.apply(int)}],
+            delete_protection=args.protect,
+            rebuild_protection=args.protect,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                protect=args.protect,
+                # Each of these replaces the server on any change; keys rotate on the host, through NixOS.
+                ignore_changes=["userData", "sshKeys", "image"],
+                delete_before_replace=True,
+            ),
+        )
+        self.server_id = server.id
+        self.ipv4 = ipv4.ip_address
+        self.ipv6 = ipv6.ip_network.apply(host_address)
+        self.connection = remote.ConnectionArgs(
+            host=server.ipv4_address,
+            private_key=deploy_private,
+            host_key=args.host_key[1],
+            # Refused dials are 5 s apart at the most: enough for a boot and a conversion of ten minutes.
+            dial_error_limit=130,
+            per_dial_timeout=10,
+        )
+        self.register_outputs({"serverId": self.server_id, "ipv4": self.ipv4, "ipv6": self.ipv6})
+
+    def _primary_ip(self, name: str, kind: str) -> hcloud.PrimaryIp:
+        return hcloud.PrimaryIp(
+            name,
+            name=f"{self._args.name}-{kind}",
+            type=kind,
+            location=self._args.location,
+            auto_delete=False,
+            delete_protection=self._args.protect,
+            opts=pulumi.ResourceOptions(parent=self, protect=self._args.protect),
+        )
+
+
+def host_address(network: str) -> str:
+    """The address that Hetzner expects the server to use in its IPv6 network: the first one, <prefix>::1."""
+    return str(ip_network(network)[1])
+
+
+def _firewall_rules(admin_networks: Sequence[IPv4Network | IPv6Network]) -> list[hcloud.FirewallRuleArgs]:
+    admins = [str(network) for network in admin_networks] or ANYONE
+    return [
+        _allow("tcp", "22", admins, "SSH"),
+        _allow("tcp", "80", ANYONE, "HTTP: ACME challenges and redirects"),
+        _allow("tcp", "443", ANYONE, "HTTPS: headscale, DERP and headscale-ui"),
+        _allow("udp", "3478", ANYONE, "STUN"),
+        _allow("icmp", None, ANYONE, "ping and path MTU discovery"),
+    ]
+
+
+def _allow(protocol: str, port: str | None, networks: Sequence[str], what: str) -> hcloud.FirewallRuleArgs:
+    return hcloud.FirewallRuleArgs(
+        direction="in", protocol=protocol, port=port, source_ips=list(networks), description=what
+    )
+
+
+def _user_data(args: ServerArgs) -> pulumi.Output[str]:
+    """cloud-init's part: the SSH host key that every connection expects, and a mark that the machine is ours.
+
+    Secret, since it holds a private key. JSON is YAML, so the data needs no template.
+    """
+    private, public = args.host_key
+    mark = {"path": "/etc/become-nixos.allow", "content": f"{args.name}\n", "permissions": "0600"}
+    cloud_config = {
+        "ssh_deletekeys": True,
+        "ssh_keys": {"ed25519_private": private, "ed25519_public": public},
+        "write_files": [mark],
+    }
+    return pulumi.Output.concat("#cloud-config\n", pulumi.Output.json_dumps(cloud_config))
