@@ -1,0 +1,201 @@
+"""The whole program under mocks: what it asks of the providers, and what it never shows."""
+
+import base64
+import io
+import json
+import runpy
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncssh
+import pulumi
+import pytest
+from pulumi.runtime import mocks, rpc, settings
+
+PROGRAM = Path(__file__).resolve().parent.parent
+SECRET = rpc._special_sig_key
+
+Inputs = dict[str, dict]
+
+
+def private_key() -> str:
+    return asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
+
+
+SECRETS = {"deployKey": private_key(), "sshHostKey": private_key(), "hostAgeKey": "AGE-SECRET-KEY-1CANARY"}
+
+
+class Recorder(mocks.Mocks):
+    """Remembers each resource's inputs; answers as a cloud with one zone and one server would."""
+
+    def __init__(self) -> None:
+        self.inputs: Inputs = {}
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict]:
+        self.inputs[args.name] = args.inputs
+        outputs = {
+            "hcloud:index/primaryIp:PrimaryIp": {
+                "ipAddress": "203.0.113.10",
+                "ipNetwork": "2001:db8:10::/64",
+            },
+            "hcloud:index/server:Server": {"ipv4Address": "203.0.113.10"},
+            "command:remote:Command": {"stdout": json.dumps({"generation": 1, "key": "k", "expiresAt": "t"})},
+        }
+        return "7", args.inputs | outputs.get(args.typ, {})
+
+    def call(self, args: mocks.MockCallArgs) -> dict:
+        assert args.token == "cloudflare:index/getZone:getZone", f"the program invoked {args.token}"
+        return {"zoneId": "z1", "name": args.args["filter"]["name"]}
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Inputs]]:
+    """Runs __main__.py with a configuration; returns every resource's inputs by name."""
+    secrets_file = tmp_path / "secrets.yaml"
+    secrets_file.write_text("sops: {}\n")
+    monkeypatch.chdir(PROGRAM)
+    monkeypatch.syspath_prepend(str(PROGRAM))
+    facts = {"confirmedDigest": "", "confirmedToken": "", "deploysBegun": 0}
+
+    async def answer(*_: object) -> dict:
+        return facts
+
+    def run(**config: object) -> Inputs:
+        recorder = Recorder()
+        mocks.set_mocks(recorder, project="headscale", stack="prod", preview=False)
+        values = defaults() | SECRETS | {"domain": "example.org", "acmeEmail": "a@example.org"}
+        values |= {"secretsFile": str(secrets_file)} | config
+        texts = {f"headscale:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+        pulumi.runtime.set_all_config(texts, secret_keys=[f"headscale:{key}" for key in SECRETS])
+        from components import host_facts
+
+        monkeypatch.setattr(host_facts, "_ask", answer)
+        _run_to_the_end(lambda: runpy.run_path("__main__.py"))
+        return recorder.inputs
+
+    yield run
+    settings.reset_options()
+
+
+def _run_to_the_end(body: Callable[[], object]) -> None:
+    @pulumi.runtime.test
+    def wrapped() -> None:
+        body()
+
+    wrapped()
+
+
+def defaults() -> dict[str, object]:
+    import yaml
+
+    declared = yaml.safe_load((PROGRAM / "Pulumi.yaml").read_text())["config"]
+    return {key: entry["default"] for key, entry in declared.items() if "default" in entry}
+
+
+def commands(inputs: Inputs) -> dict[str, dict]:
+    return {name: values for name, values in inputs.items() if "connection" in values}
+
+
+def revealed(value: object) -> str:
+    """What is left in clear of recorded inputs: everything but the values marked as secret."""
+    if isinstance(value, dict):
+        return "" if SECRET in value else " ".join(revealed(part) for part in value.values())
+    if isinstance(value, list):
+        return " ".join(revealed(part) for part in value)
+    return str(value)
+
+
+def test_ssh_is_open_to_admin_networks_only(program):
+    rules = program(adminNetworks=["203.0.113.0/24"])["server-firewall"]["rules"]
+    assert [rule["sourceIps"] for rule in rules if rule.get("port") == "22"] == [["203.0.113.0/24"]]
+
+
+def test_the_cloud_firewall_lets_in_what_the_host_serves_and_nothing_else(program):
+    rules = program()["server-firewall"]["rules"]
+    assert {(rule["protocol"], rule.get("port")) for rule in rules} == {
+        ("tcp", "22"),
+        ("tcp", "80"),
+        ("tcp", "443"),
+        ("udp", "3478"),
+        ("icmp", None),
+    }
+
+
+def test_both_names_have_an_address_of_each_family_that_cloudflare_does_not_proxy(program):
+    records = [values for values in program().values() if "proxied" in values]
+    assert sorted((r["name"], r["type"], r["content"], r["proxied"]) for r in records) == [
+        ("headscale-ui.example.org", "A", "203.0.113.10", False),
+        ("headscale-ui.example.org", "AAAA", "2001:db8:10::1", False),
+        ("headscale.example.org", "A", "203.0.113.10", False),
+        ("headscale.example.org", "AAAA", "2001:db8:10::1", False),
+    ]
+
+
+def test_no_secret_of_the_stack_is_given_to_a_provider_in_clear(program):
+    inputs = program()
+    in_clear = revealed(list(inputs.values()))
+    for secret in SECRETS.values():
+        for form in (secret, json.dumps(secret)[1:-1], base64.b64encode(secret.encode()).decode()):
+            assert form not in in_clear
+    assert SECRET in inputs["server-server"]["userData"]
+    assert SECRET in inputs["nixos-push"]["stdin"]
+
+
+def test_every_connection_knows_the_host_key_beforehand(program):
+    expected = asyncssh.import_private_key(SECRETS["sshHostKey"]).export_public_key().decode().split()[:2]
+    for name, values in commands(program()).items():
+        connection = values["connection"]
+        connection = connection.get("value", connection) if SECRET in connection else connection
+        assert connection["hostKey"].split()[:2] == expected, name
+
+
+def test_no_command_undoes_anything_when_it_is_replaced_or_destroyed(program):
+    for name, values in commands(program()).items():
+        assert "delete" not in values, name
+
+
+def test_answers_that_hold_keys_are_not_logged(program):
+    inputs = program()
+    for name in ("headscale-admin-preauth-key", "headscale-api-key"):
+        assert inputs[name]["logging"] == "none"
+
+
+def test_each_user_gets_a_key(program):
+    inputs = program(users=["alice", "bob"])
+    assert {"headscale-alice-preauth-key", "headscale-bob-preauth-key"} <= set(inputs)
+
+
+def test_the_host_computes_the_same_digest_of_the_tree(tmp_path: Path):
+    from components import nixos
+
+    files = nixos.nix_files() | {"secrets/headscale.yaml": b"x: 1\n", "deployment.json": b"{}"}
+    with tarfile.open(fileobj=io.BytesIO(nixos.tar(files))) as tree:
+        tree.extractall(tmp_path, filter="data")
+    script = (nixos.REMOTE / "deploy.sh").read_text()
+    pipeline = script.split("cd /etc/nixos && ")[1].split(")\n")[0]
+    there = subprocess.run(["sh", "-c", pipeline], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert there.stdout.strip() == nixos.tree_digest(files)
+
+
+def test_the_pushed_tree_depends_on_contents_alone():
+    from components import nixos
+
+    assert nixos.tar({"a": b"1", "b": b"2"}) == nixos.tar({"b": b"2", "a": b"1"})
+    assert nixos.tree_digest({"a": b"1"}) != nixos.tree_digest({"a": b"2"})
+
+
+def test_what_the_host_confirmed_decides_whether_there_is_a_deploy():
+    from components.host_facts import HostFacts, Unreachable
+    from components.nixos import deploy_request
+
+    def token(digest: str, recorded: str, begun: int) -> str:
+        facts = HostFacts(confirmed_digest=digest, confirmed_token=recorded, deploys_begun=begun)
+        return deploy_request("d1", facts)["token"]
+
+    assert token("d1", "why", 5) == "why"
+    assert token("", "", 0) == "nothing deployed yet (after deploy 0)"
+    assert token("d0", "why", 5) == "configuration changed (after deploy 5)"
+    assert token("d0", "why", 6) != token("d0", "why", 5), "a second attempt must differ from the first"
+    assert "noon" in deploy_request("d1", Unreachable(since="noon"))["token"]
