@@ -30,8 +30,8 @@ SECRETS = {"deployKey": private_key(), "sshHostKey": private_key(), "hostAgeKey"
 class Recorder(mocks.Mocks):
     """Remembers each resource's inputs; answers as a cloud with one zone and one server would."""
 
-    def __init__(self) -> None:
-        self.inputs: Inputs = {}
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict]:
         self.inputs[args.name] = args.inputs
@@ -51,7 +51,15 @@ class Recorder(mocks.Mocks):
 
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Inputs]]:
+def recorded() -> Inputs:
+    """The inputs of the last run's resources, also when it ended with an error."""
+    return {}
+
+
+@pytest.fixture
+def program(
+    recorded: Inputs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[..., Inputs]]:
     """Runs __main__.py with a configuration; returns every resource's inputs by name."""
     secrets_file = tmp_path / "secrets.yaml"
     secrets_file.write_text("sops: {}\n")
@@ -63,7 +71,7 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
         return facts
 
     def run(**config: object) -> Inputs:
-        recorder = Recorder()
+        recorder = Recorder(recorded)
         mocks.set_mocks(recorder, project="headscale", stack="prod", preview=False)
         values = defaults() | SECRETS | {"domain": "example.org", "acmeEmail": "a@example.org"}
         values |= {"secretsFile": str(secrets_file)} | config
