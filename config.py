@@ -219,7 +219,8 @@ class _Reader:
         return users
 
     def key_pair(self, key: str) -> KeyPair:
-        private = self.config.require_secret(key)
+        # `pulumi config set` drops the last newline, and OpenSSH does not read a key without it.
+        private = self.config.require_secret(key).apply(lambda text: text.strip() + "\n")
         return KeyPair(private, pulumi.Output.unsecret(private.apply(public_key)))
 
     def preauth_key(self) -> PreauthKey:

@@ -46,10 +46,11 @@ class NixosDeployment(pulumi.ComponentResource):
         self._args = args
         files = pulumi.Output.json_dumps(args.deployment).apply(self._files)
         convert = self._convert(f"{name}-convert", files)
-        request = pulumi.Output.all(files, self._facts(convert)).apply(
+        booted = self._booted(f"{name}-booted", convert)
+        request = pulumi.Output.all(files, self._facts(booted)).apply(
             lambda known: json.dumps(deploy_request(tree_digest(known[0]), known[1]))
         )
-        push = self._push(f"{name}-push", files, request, after=convert)
+        push = self._push(f"{name}-push", files, request, after=booted)
         deploy = self._step(f"{name}-deploy", "deploy.sh", request, after=push)
         # On a new connection: what shuts the operator out never becomes the boot default.
         confirm = self._step(f"{name}-confirm", "confirm.sh", request, after=deploy)
@@ -77,6 +78,16 @@ class NixosDeployment(pulumi.ComponentResource):
             triggers=[self._args.server_id, hashlib.sha256(script).hexdigest()],
             # A server becomes NixOS once; only the triggers, another server or script, ask for it again.
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["stdin", "connection"]),
+        )
+
+    def _booted(self, name: str, convert: remote.Command) -> remote.Command:
+        """Dials until the converted server is back; Debian does not know the command."""
+        return remote.Command(
+            name,
+            connection=self._args.connection,
+            create="nixos-version",
+            triggers=[convert.id],
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["connection"]),
         )
 
     def _push(
@@ -112,11 +123,11 @@ class NixosDeployment(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[after]),
         )
 
-    def _facts(self, convert: remote.Command) -> pulumi.Output[HostFacts | Unreachable]:
+    def _facts(self, booted: remote.Command) -> pulumi.Output[HostFacts | Unreachable]:
         """What the host says of itself; unknown in a preview while there is no NixOS to ask."""
         connection = self._args.connection
         asked = pulumi.Output.all(
-            convert.stdout, connection.host, connection.private_key, connection.host_key
+            booted.stdout, connection.host, connection.private_key, connection.host_key
         ).apply(lambda known: read_host_facts(*known[1:]))
         return pulumi.Output.unsecret(asked)
 

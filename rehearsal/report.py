@@ -36,7 +36,7 @@ class Report:
             yield line
             line.verdict = "proven" if line.verdict == "failed" else line.verdict
         except BaseException as error:
-            line.note = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+            line.note = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
             raise
         finally:
             line.seconds = time.monotonic() - begun

@@ -1,6 +1,6 @@
-"""The operator's side: the `pulumi` command with the program of this repository, a file backend, a passphrase.
+"""The operator's side: the `pulumi` command with the program of this repository and a stack of its own.
 
-What a command printed is kept in `directory`/log; what it did to resources is read from the engine's event log.
+The state is a file below the run's directory; what a command did to resources is read from the engine's event log.
 """
 
 import json
@@ -46,33 +46,37 @@ class Stack:
         self._say = say
         self._commands = 0
         (directory / "state").mkdir(parents=True)
-        shutil.copy(PROGRAM / self.config_file.name, self.config_file)
+        for name in ("Pulumi.yaml", self.config_file.name):
+            shutil.copy(PROGRAM / name, directory)
         self.environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}:{programs}:{os.environ['PATH']}",
+            "PATH": f"{Path(sys.executable).parent}:{_engine(directory / 'bin', programs)}:{os.environ['PATH']}",
             "PULUMI_HOME": str(plugins),
             "PULUMI_BACKEND_URL": f"file://{directory / 'state'}",
             "PULUMI_CONFIG_PASSPHRASE": secrets.token_urlsafe(),
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
+            # `--event-log` is a flag for debugging.
+            "PULUMI_DEBUG_COMMANDS": "true",
             "PULUMI_ERROR_OUTPUT_STRING": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "HCLOUD_TOKEN": secrets.token_hex(32),
             "CLOUDFLARE_API_TOKEN": secrets.token_hex(20),
         }
-        self._plain("stack", "init", NAME, "--config-file", str(self.config_file))
+        # `stack init` has no --config-file: beside the copies it writes the new salt into the copy.
+        self._plain("stack", "init", NAME, cwd=directory)
 
-    def set(self, key: str, *values: str, secret: bool = False) -> None:
-        """Set a key of the program's configuration; several values, or none, make a list."""
-        flags = ["--config-file", str(self.config_file), "--stack", NAME]
-        if len(values) == 1:
-            kind = "--secret" if secret else "--plaintext"
-            self._plain("config", "set", kind, *flags, f"headscale:{key}", stdin=values[0])
+    def set(self, key: str, *values: str, secret: bool = False, as_list: bool = False) -> None:
+        """Set a key of the program's configuration to one value, or to a list of any number of them."""
+        name = f"headscale:{key}"
+        if not as_list:
+            self._config("set", "--secret" if secret else "--plaintext", name, stdin=values[0])
             return
-        self._plain("config", "rm", *flags, f"headscale:{key}")
+        self._config("rm", name)
         for index, value in enumerate(values):
-            self._plain(
-                "config", "set", "--plaintext", "--path", *flags, f"headscale:{key}[{index}]", stdin=value
-            )
+            self._config("set", "--plaintext", "--path", f"{name}[{index}]", stdin=value)
+
+    def _config(self, verb: str, *arguments: str, stdin: str = "") -> None:
+        self._plain("config", verb, "--config-file", str(self.config_file), "--stack", NAME, *arguments, stdin=stdin)
 
     def up(self, expect: int = 0) -> Outcome:
         return self._run("up", "--yes", "--skip-preview", expect=expect)
@@ -90,7 +94,7 @@ class Stack:
         self._commands += 1
         events = self.directory / f"events-{self._commands}-{verb}.json"
         command = [
-            *("pulumi", verb, "--non-interactive", "--color", "never", "--stack", NAME),
+            *("pulumi", verb, "--non-interactive", "--suppress-progress", "--color", "never", "--stack", NAME),
             *("--config-file", str(self.config_file), "--event-log", str(events), *flags),
         ]
         lines = []
@@ -114,14 +118,23 @@ class Stack:
             )
         return outcome
 
-    def _plain(self, *arguments: str, stdin: str = "") -> str:
+    def _plain(self, *arguments: str, stdin: str = "", cwd: Path = PROGRAM) -> str:
         command = ["pulumi", "--non-interactive", *arguments]
         done = subprocess.run(
-            command, cwd=PROGRAM, env=self.environment, input=stdin, capture_output=True, text=True
+            command, cwd=cwd, env=self.environment, input=stdin, capture_output=True, text=True
         )
         if done.returncode:
             raise PulumiFailed(f"pulumi {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
         return done.stdout
+
+
+def _engine(directory: Path, programs: Path) -> Path:
+    """A directory with the engine and its language host alone: a plugin on PATH would win over the installed one."""
+    directory.mkdir()
+    for program in programs.glob("pulumi*"):
+        if not program.name.startswith("pulumi-resource-"):
+            (directory / program.name).symlink_to(program)
+    return directory
 
 
 def _operations(events: Path) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,50 @@
+# headscale has no import of API keys: the key of the SOPS file is made known to it by its hash.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  register = pkgs.writeShellApplication {
+    name = "register-api-key";
+    runtimeInputs = [
+      config.services.headscale.package
+      pkgs.coreutils
+      pkgs.curl
+      pkgs.gnused
+      pkgs.mkpasswd
+      pkgs.sqlite
+    ];
+    text = builtins.readFile ./register-api-key.sh;
+  };
+in
+{
+  systemd.services.headscale-api-key = {
+    description = "Make headscale know the API key of the SOPS file";
+    wantedBy = [ "multi-user.target" ];
+    after = [ "headscale.service" ];
+    requires = [ "headscale.service" ];
+    environment.API = "http://127.0.0.1:${toString config.services.headscale.port}";
+    environment.DATABASE = config.services.headscale.settings.database.sqlite.path;
+    serviceConfig = {
+      Type = "oneshot";
+      RemainAfterExit = true;
+      ExecStart = lib.getExe register;
+      User = config.services.headscale.user;
+      Group = config.services.headscale.group;
+      LoadCredential = "api-key:${config.sops.secrets.headscale_api_key.path}";
+      # headscale's own: the database is there, and it may be up before it has made it.
+      StateDirectory = "headscale";
+      StateDirectoryMode = "0750";
+      UMask = "0077";
+      TimeoutStartSec = 120;
+      NoNewPrivileges = true;
+      PrivateTmp = true;
+      ProtectHome = true;
+      ProtectSystem = "strict";
+    };
+  };
+
+  sops.secrets.headscale_api_key.restartUnits = [ "headscale-api-key.service" ];
+}

@@ -1,0 +1,64 @@
+# The UI's host: its files, and beside them the part of the API that it calls. headscale sends no CORS headers.
+{
+  config,
+  deployment,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  ui = pkgs.callPackage ./packages/headscale-ui.nix { };
+  allowed = deployment.uiAllowedNetworks;
+in
+{
+  services.nginx.commonHttpConfig = ''
+    limit_conn_zone $binary_remote_addr zone=page_connections:10m;
+    map $uri $ui_cache_control {
+      default no-cache;
+      ~^/web/_app/immutable/ "public, max-age=31536000, immutable";
+      ~^/api/ no-store;
+    }
+  '';
+
+  services.nginx.virtualHosts.${deployment.uiName} = {
+    enableACME = true;
+    forceSSL = true;
+    root = ui;
+    extraConfig = ''
+      ${lib.concatMapStringsSep "\n" (network: "allow ${network};") allowed}
+      ${lib.optionalString (allowed != [ ]) "deny all;"}
+      include ${./response-headers.conf};
+      include ${ui}/csp.conf;
+      add_header Cross-Origin-Embedder-Policy require-corp always;
+      # Not always: a missing file below immutable/ must not be remembered for a year.
+      add_header Cache-Control $ui_cache_control;
+      # A page comes in 19 requests at once; limits for people blank the second browser behind an address.
+      limit_conn page_connections 64;
+    '';
+
+    locations."= /".return = "302 /web/";
+    locations."= /web".return = "302 /web/";
+    locations."= /web/".tryFiles = "/web/index.html =404";
+    locations."/web/" = {
+      tryFiles = "$uri =404";
+      extraConfig = ''
+        limit_except GET {
+          deny all;
+        }
+        gzip on;
+        gzip_types application/javascript text/css text/javascript;
+      '';
+    };
+    locations."~ ^/api/v1/(user|node|preauthkey|apikey)(/|$)" = {
+      proxyPass = "http://127.0.0.1:${toString config.services.headscale.port}";
+      extraConfig = ''
+        limit_except GET POST DELETE {
+          deny all;
+        }
+        limit_req zone=people burst=20 nodelay;
+        limit_conn people_connections 10;
+      '';
+    };
+    locations."/".return = "404";
+  };
+}

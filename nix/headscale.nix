@@ -1,0 +1,114 @@
+{
+  config,
+  deployment,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  package = pkgs.callPackage ./packages/headscale.nix { };
+  noiseKey = config.sops.secrets.headscale_noise_private_key;
+  state = "/var/lib/headscale";
+  upstream = "http://127.0.0.1:${toString config.services.headscale.port}";
+in
+{
+  services.headscale = {
+    enable = true;
+    inherit package;
+    address = "127.0.0.1";
+    port = 8085;
+
+    # headscale ignores keys it does not know, and nixpkgs does not know all that it reads: a typo is silent.
+    settings = {
+      server_url = "https://${deployment.headscaleName}";
+      # The metrics listener shows the whole configuration without asking who wants it.
+      metrics_listen_addr = "127.0.0.1:9090";
+      unix_socket_permission = "0770";
+      trusted_proxies = [
+        "127.0.0.1/32"
+        "::1/128"
+      ];
+      noise.private_key_path = noiseKey.path;
+      prefixes.v4 = "100.64.0.0/10";
+      prefixes.v6 = "fd7a:115c:a1e0::/48";
+      logtail.enabled = false;
+
+      database.type = "sqlite";
+      database.sqlite.path = "${state}/db.sqlite";
+      database.sqlite.write_ahead_log = true;
+
+      # headscale does not start when a map's URL cannot be fetched, so Tailscale's map is a file.
+      derp.urls = [ ];
+      derp.paths = [ "${package}/share/headscale/derp.yaml" ];
+      derp.auto_update_enabled = false;
+      derp.server = {
+        enabled = true;
+        region_id = 999;
+        region_code = "headscale";
+        region_name = "headscale's own relay";
+        # Without it, anyone may relay through this server.
+        verify_clients = true;
+        # Both families: Go listens on [::] for 0.0.0.0.
+        stun_listen_addr = "0.0.0.0:3478";
+        private_key_path = "${state}/derp_server_private.key";
+        automatically_add_embedded_derp_region = true;
+        inherit (deployment) ipv4 ipv6;
+      };
+
+      dns.magic_dns = true;
+      dns.base_domain = deployment.baseDomain;
+      dns.override_local_dns = false;
+      dns.extra_records = deployment.extraRecords;
+
+      policy.mode = "file";
+      policy.path = "/etc/headscale/policy.hujson";
+    };
+  };
+
+  # At a path that stays, so that a change of the policy is a reload and no device loses its connection.
+  environment.etc."headscale/policy.hujson".source = ./policy.hujson;
+
+  systemd.services.headscale = {
+    reloadTriggers = [ config.environment.etc."headscale/policy.hujson".source ];
+    serviceConfig.ExecReload = "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID";
+    # headscale would make itself another key, and no device that knows the old one would ever come back.
+    unitConfig.AssertFileNotEmpty = noiseKey.path;
+  };
+
+  sops.secrets.headscale_noise_private_key = {
+    owner = config.services.headscale.user;
+    restartUnits = [ "headscale.service" ];
+  };
+
+  # Only paths that headscale knows. /verify, /swagger, /metrics, /debug and the API are for nobody outside.
+  services.nginx.virtualHosts.${deployment.headscaleName} = {
+    enableACME = true;
+    forceSSL = true;
+    extraConfig = ''
+      include ${./response-headers.conf};
+      add_header Content-Security-Policy "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'" always;
+    '';
+    locations."~ ^/(ts2021|key|bootstrap-dns|derp|derp/.+|machine/.+)$" = {
+      proxyPass = upstream;
+      extraConfig = ''
+        limit_req zone=devices burst=200 nodelay;
+        limit_conn device_connections 256;
+      '';
+    };
+    locations."~ ^/(health|version|robots\.txt|favicon\.ico|windows|apple|apple/.+|register/.+|auth/.+|oidc/callback)$" = {
+      proxyPass = upstream;
+      extraConfig = ''
+        limit_req zone=people burst=20 nodelay;
+        limit_conn people_connections 10;
+      '';
+    };
+    locations."/".return = "404";
+  };
+
+  assertions = [
+    {
+      assertion = !lib.hasSuffix ".${deployment.baseDomain}" ".${deployment.headscaleName}";
+      message = "deployment.json: baseDomain ${deployment.baseDomain} is headscaleName or a parent of it: devices could not reach headscale. Set headscale:baseDomain to another name.";
+    }
+  ];
+}

@@ -1,0 +1,45 @@
+{ deployment, lib, ... }:
+let
+  isIpv6 = lib.hasInfix ":";
+  admins = lib.partition isIpv6 deployment.adminNetworks;
+  ssh =
+    family: networks:
+    lib.optionalString (networks != [ ]) ''
+      ${family} saddr { ${lib.concatStringsSep ", " networks} } tcp dport 22 accept
+    '';
+in
+{
+  networking.useDHCP = false;
+  networking.useNetworkd = true;
+  systemd.network.networks."10-wan" = {
+    matchConfig.Name = "en* eth*";
+    # Hetzner gives IPv4 by DHCP and routes an IPv6 prefix to the server without announcing it.
+    networkConfig.DHCP = "ipv4";
+    networkConfig.IPv6AcceptRA = false;
+    address = [ "${deployment.ipv6}/64" ];
+    routes = [ { Gateway = "fe80::1"; } ];
+    linkConfig.RequiredForOnline = "routable";
+  };
+
+  networking.nftables.enable = true;
+  networking.firewall = {
+    allowedTCPPorts = [
+      80
+      443
+    ]
+    ++ lib.optional (deployment.adminNetworks == [ ]) 22;
+    allowedUDPPorts = [ 3478 ];
+    extraInputRules = ssh "ip" admins.wrong + ssh "ip6" admins.right;
+  };
+
+  # The metadata service hands out user_data, and with it the SSH host key.
+  networking.nftables.tables.metadata = {
+    family = "inet";
+    content = ''
+      chain output {
+        type filter hook output priority filter; policy accept;
+        ip daddr 169.254.169.254 meta skuid != 0 drop
+      }
+    '';
+  };
+}

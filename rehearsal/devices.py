@@ -1,0 +1,169 @@
+"""People's devices: a real tailscaled with a real TUN device, each in a home network behind a router of its own kind.
+
+What a device does is typed as its owner would type it, `join` even as the text of the stack's output.
+Not modelled: other operating systems, sleep, roaming between networks, IPv6 at home, UPnP.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rehearsal.capsule import Run
+from rehearsal.network import RESOLVER, home, within
+from rehearsal.processes import Failed, daemon
+from rehearsal.wait import eventually
+
+SCRIPT = str(Path(__file__).with_name("device.sh"))
+SOCKETS = Path("/run/tailscale")
+DIRECT = re.compile(r"^pong from .* via (?!DERP)\S+:\d+ in ", re.MULTILINE)
+RELAYED = re.compile(r"^pong from .* via DERP\(", re.MULTILINE)
+JOIN_TIMEOUT = 60
+
+
+@dataclass
+class Pings:
+    """How many were sent and lost; one that was still on its way at the end is neither."""
+
+    sent: int = 0
+    lost: int = 0
+
+    def count(self, output: str) -> None:
+        answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl=", output)}
+        total = re.search(r"(\d+) packets transmitted", output)
+        assert total, f"ping ended without its summary: {output[-500:]}"
+        last = int(total[1])
+        self.sent = last if last in answered else last - 1
+        self.lost = self.sent - len(answered)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A running device; `pid` is its tailscaled, whose namespaces are the device's."""
+
+    name: str
+    pid: int
+    environment: Mapping[str, str]
+    log: Path
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        return ["nsenter", f"--target={self.pid}", "--net", "--mount", "--uts", "--", *argv]
+
+    def run(self, argv: Sequence[str], timeout: float = 30) -> subprocess.CompletedProcess[str]:
+        """Run a command on the device; its status is the caller's to judge."""
+        return subprocess.run(
+            self.command(argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=self.environment,
+        )
+
+    def must(self, argv: Sequence[str], timeout: float = 30) -> str:
+        """Run a command that has to succeed; the error leaves out the arguments, which may hold a key."""
+        done = self.run(argv, timeout)
+        if done.returncode != 0:
+            what = " ".join(argv[:2])
+            said = (done.stderr or done.stdout).strip()
+            raise Failed(f"{self.name}: {what} left with status {done.returncode}: {said} (see {self.log})")
+        return done.stdout
+
+    def join(self, command: str) -> None:
+        """Do what the stack's joinCommand says, word by word, and wait until the device is on the network."""
+        self.must(["sh", "-c", command], timeout=JOIN_TIMEOUT)
+        eventually(self._running, f"{self.name} to be on the tailnet", timeout=30)
+
+    def answers(self) -> bool:
+        # The client itself would wait five seconds for a socket that is not there yet.
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(f"/proc/{self.pid}/root{SOCKETS}/tailscaled.sock")
+        return True
+
+    def status(self) -> Any:
+        return json.loads(self.must(["tailscale", "status", "--json"]))
+
+    def netcheck(self) -> Any:
+        return json.loads(self.must(["tailscale", "netcheck", "--format=json"]))
+
+    def addresses(self) -> list[str]:
+        return self.status()["Self"]["TailscaleIPs"]
+
+    def ping(self, address: str) -> bool:
+        """One ICMP packet through the VPN's own interface; AssertionError when no answer comes."""
+        done = self.run(["ping", "-n", "-c", "1", "-W", "1", address])
+        assert done.returncode == 0, f"no answer from {address}: {(done.stderr or done.stdout).strip()}"
+        return True
+
+    @contextmanager
+    def pinging(self, address: str) -> Iterator["Pings"]:
+        """Ping five times a second for as long as the block lasts; the counts are there at its end."""
+        log = self.log.with_name(f"pings-{self.name}.log")
+        pings = Pings()
+        with open(log, "w") as output:
+            argv = self.command(["ping", "-n", "-i", "0.2", address])
+            process = subprocess.Popen(argv, stdout=output, stderr=output, env=self.environment)
+        try:
+            yield pings
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(5)
+            pings.count(log.read_text())
+
+    def resolve(self, name: str) -> str:
+        """The IPv4 address that a program on the device gets for a name."""
+        done = self.run(["getent", "ahostsv4", name])
+        assert done.returncode == 0, f"getent knows no {name}"
+        return done.stdout.split()[0]
+
+    def path_to(self, peer: "Device") -> str:
+        """How packets go once the two have tried for a while: "direct" or "relay"."""
+        address = peer.addresses()[0]
+        argv = ["tailscale", "ping", "--until-direct", "-c", "6", "--timeout", "2s", address]
+        pongs = self.run(argv).stdout
+        if DIRECT.search(pongs):
+            return "direct"
+        assert RELAYED.search(pongs), f"no answer from {peer.name} on any path: {pongs.strip()}"
+        return "relay"
+
+    def _running(self) -> bool:
+        state = self.status()["BackendState"]
+        assert state == "Running", f"state {state}"
+        return True
+
+
+@contextmanager
+def device(name: str, *, number: int, run: Run, programs: Path, ca_bundle: Path, nat: str = "easy") -> Iterator[Device]:
+    """Switch a device on in home `number` (1 to 99); `nat` is a key of network.NATS."""
+    directory, log = run.directory(f"devices/{name}"), run.directory("logs") / f"device-{name}.log"
+    for part in ("upper", "work", "state"):
+        run.directory(f"devices/{name}/{part}")
+    SOCKETS.mkdir(exist_ok=True)
+    environment = _environment(programs, ca_bundle)
+    with home(name, number, nat) as place:
+        argv = [*within(place), "unshare", "--mount", "--uts", SCRIPT, name, str(directory), RESOLVER]
+        with daemon([*argv, *_tailscaled(directory)], log=log, environment=environment) as process:
+            made = Device(name=name, pid=process.pid, environment=environment, log=log)
+            eventually(made.answers, f"tailscaled of {name} to answer (see {log})", timeout=15)
+            yield made
+
+
+def _environment(programs: Path, ca_bundle: Path) -> Mapping[str, str]:
+    return {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "HOME": "/root",
+        "SSL_CERT_FILE": str(ca_bundle),
+        "TS_NO_LOGS_NO_SUPPORT": "true",
+    }
+
+
+def _tailscaled(directory: Path) -> list[str]:
+    state = directory / "state"
+    return ["tailscaled", f"--statedir={state}", f"--state={state}/tailscaled.state", "--tun=tailscale0"]

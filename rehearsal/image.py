@@ -1,0 +1,116 @@
+"""The disk a rehearsed server starts from: a Debian 13 made once by mmdebstrap, and a layer of our programs.
+
+`base` is the lowest directory of a server's overlay; `layer` lies over it and changes with the project.
+Not modelled: a kernel, a boot loader, a partition table. A server is a container.
+"""
+
+import io
+import re
+import shutil
+import subprocess
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from rehearsal.cache import ROOT, cached, digest
+
+HERE = Path(__file__).parent
+RECIPE = HERE / "image"
+PREFIX = Path("usr/lib/rehearsal")
+PROGRAMS = ("headscale", "sops", "age-keygen")
+HEADSCALE_MODULE = HERE / "go/headscale"
+DERP_MAP = Path("net/dnsfallback/dns-fallback-servers.json")
+UI_PACKAGE = HERE.parent / "nix/packages/headscale-ui.nix"
+UI_PATIENCE = 15
+
+
+def base(report: Callable[[str], None]) -> Path:
+    """Return the root directory of a Debian 13 server that has never been booted."""
+
+    def make(root: Path) -> None:
+        report("making the Debian 13 image (once, about two minutes)")
+        _bootstrap(root)
+
+    return cached("debian", [RECIPE / "packages", RECIPE / "customize.sh"], make)
+
+
+def _bootstrap(root: Path) -> None:
+    command = [
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        "--include=" + ",".join((RECIPE / "packages").read_text().split()),
+        *(f"--dpkgopt=path-exclude=/usr/share/{unread}/*" for unread in ("doc", "man", "locale")),
+        f"--customize-hook={RECIPE / 'customize.sh'}",
+        "trixie",
+        str(root),
+    ]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(
+            f"image: mmdebstrap left with status {done.returncode}:\n{done.stderr[-2000:]}"
+            "It needs root and a Debian mirror within reach."
+        )
+
+
+def layer(programs: Path) -> Path:
+    """Return the directory that lies over `base`: built programs, the small nixpkgs, stand-in commands."""
+    own = [HERE / part for part in ("nixpkgs", "sops-nix", "debian", "image")]
+    release = _release_directory()
+    inputs = [*own, *(programs / name for name in PROGRAMS), *([release] if release.is_dir() else [])]
+
+    def make(root: Path) -> None:
+        _lay(root / PREFIX, programs)
+        _lay_vendored(root / PREFIX / "vendor/tailscale.com")
+        if release.is_dir():
+            shutil.copytree(release, root / PREFIX / "headscale-ui")
+        shutil.copytree(HERE / "debian", root, symlinks=True, dirs_exist_ok=True)
+        for directory in [root, *(p for p in root.rglob("*") if p.is_dir())]:
+            directory.chmod(0o755)
+
+    return cached("layer", inputs, make)
+
+
+def _lay(target: Path, programs: Path) -> None:
+    shutil.copytree(RECIPE / "bin", target / "bin", symlinks=True)
+    for name in PROGRAMS:
+        shutil.copy(programs / name, target / "bin" / name)
+    for name in ("nixpkgs", "sops-nix"):
+        shutil.copytree(HERE / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def _lay_vendored(target: Path) -> None:
+    """Take from headscale's own dependency the file that `go mod vendor` would lay into its source."""
+    listing = ["go", "list", "-m", "-f", "{{.Dir}}", "tailscale.com"]
+    module = subprocess.run(listing, cwd=HEADSCALE_MODULE, check=True, stdout=subprocess.PIPE, text=True)
+    (target / DERP_MAP).parent.mkdir(parents=True)
+    shutil.copyfile(Path(module.stdout.strip()) / DERP_MAP, target / DERP_MAP)
+
+
+def ui_release(report: Callable[[str], None]) -> Path | None:
+    """Fetch headscale-ui's release once, for `layer` to use. Without it the UI is a page of ours."""
+
+    def make(directory: Path) -> None:
+        with urllib.request.urlopen(_release_url(), timeout=UI_PATIENCE) as answer:
+            archive = zipfile.ZipFile(io.BytesIO(answer.read()))
+        archive.extractall(directory)
+
+    try:
+        return cached("headscale-ui", [_release_url()], make)
+    except (OSError, zipfile.BadZipFile) as error:
+        report(f"headscale-ui's release could not be fetched ({error}): a small page of ours takes its place")
+        return None
+
+
+def _release_directory() -> Path:
+    return ROOT / f"headscale-ui-{digest([_release_url()])}"
+
+
+def _release_url() -> str:
+    text = UI_PACKAGE.read_text()
+    version = re.search(r'version = "(.+?)"', text)
+    url = re.search(r'url = "(.+?)"', text)
+    if version is None or url is None:
+        raise SystemExit(f"image: {UI_PACKAGE} names no version and url of the release")
+    return url[1].replace("${version}", version[1])

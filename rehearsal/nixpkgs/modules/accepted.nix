@@ -1,0 +1,43 @@
+# Options that are checked by type and have no effect in a container: disks, boot loader details, kernel.
+{ lib, ... }:
+let
+  inherit (lib) mkOption types;
+  option =
+    type: default:
+    mkOption {
+      inherit type default;
+    };
+  flag = option types.bool;
+  fileSystem.options = {
+    device = mkOption { type = types.str; };
+    fsType = option types.str "auto";
+    autoResize = flag false;
+    options = option (types.listOf types.str) [ "defaults" ];
+  };
+in
+{
+  options = {
+    boot = {
+      growPartition = flag false;
+      initrd.systemd.enable = flag true;
+      kernelParams = option (types.listOf types.str) [ ];
+      tmp.cleanOnBoot = flag false;
+      loader.efi.efiSysMountPoint = option types.str "/boot";
+      loader.grub = {
+        configurationLimit = option types.int 100;
+        device = option types.str "";
+        efiInstallAsRemovable = flag false;
+        efiSupport = flag false;
+      };
+    };
+    fileSystems = option (types.attrsOf (types.submodule fileSystem)) { };
+    security.lsm = option (types.listOf types.str) [ ];
+    zramSwap.enable = flag false;
+  };
+
+  config.security.lsm = [
+    "landlock"
+    "yama"
+    "bpf"
+  ];
+}

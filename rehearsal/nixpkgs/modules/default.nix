@@ -1,0 +1,16 @@
+{
+  imports = [
+    ./accepted.nix
+    ./acme.nix
+    ./environment.nix
+    ./firewall.nix
+    ./headscale.nix
+    ./networkd.nix
+    ./nginx.nix
+    ./nix.nix
+    ./openssh.nix
+    ./system.nix
+    ./systemd.nix
+    ./users.nix
+  ];
+}

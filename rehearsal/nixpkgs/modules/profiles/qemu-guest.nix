@@ -1,0 +1,2 @@
+# Kernel modules of a virtual machine; a container has none.
+{ }

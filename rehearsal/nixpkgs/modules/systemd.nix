@@ -1,0 +1,181 @@
+# Units as systemd reads them, from the options that the configuration and the other modules set.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+  strings = mkOption {
+    type = types.listOf types.str;
+    default = [ ];
+  };
+  text = mkOption {
+    type = types.lines;
+    default = "";
+  };
+  yes = mkOption {
+    type = types.bool;
+    default = true;
+  };
+  no = mkOption {
+    type = types.bool;
+    default = false;
+  };
+  settings = mkOption {
+    type = types.attrsOf types.data;
+    default = { };
+  };
+  paths = mkOption {
+    type = types.listOf (types.either types.str types.path);
+    default = [ ];
+  };
+
+  unit = {
+    enable = yes;
+    description = mkOption {
+      type = types.str;
+      default = "";
+    };
+    after = strings;
+    before = strings;
+    bindsTo = strings;
+    conflicts = strings;
+    partOf = strings;
+    requires = strings;
+    wants = strings;
+    wantedBy = strings;
+    requiredBy = strings;
+    unitConfig = settings;
+    restartTriggers = paths;
+    reloadTriggers = paths;
+    overrideStrategy = mkOption {
+      type = types.enum [
+        "asDropinIfExists"
+        "asDropin"
+      ];
+      default = "asDropinIfExists";
+    };
+  };
+  service = unit // {
+    serviceConfig = settings;
+    environment = mkOption {
+      type = types.attrsOf (types.nullOr types.str);
+      default = { };
+    };
+    path = mkOption {
+      type = types.listOf (types.either types.package types.str);
+      default = [ ];
+    };
+    script = text;
+    preStart = text;
+    postStart = text;
+    restartIfChanged = yes;
+    reloadIfChanged = no;
+    stopIfChanged = yes;
+  };
+  timer = unit // {
+    timerConfig = settings;
+  };
+
+  unitSection =
+    u:
+    lib.units.section "Unit" (
+      {
+        Description = if u.description == "" then null else u.description;
+        After = u.after;
+        Before = u.before;
+        BindsTo = u.bindsTo;
+        Conflicts = u.conflicts;
+        PartOf = u.partOf;
+        Requires = u.requires;
+        Wants = u.wants;
+        X-Restart-Triggers = map toString u.restartTriggers;
+        X-Reload-Triggers = map toString u.reloadTriggers;
+      }
+      // u.unitConfig
+    );
+
+  runner =
+    name: kind: body:
+    pkgs.writeShellApplication {
+      name = "${name}-${kind}";
+      text = body;
+    };
+  run =
+    name: kind: body:
+    if body == "" then null else lib.getExe (runner name kind body);
+  always = with pkgs; [
+    coreutils
+    findutils
+    gnugrep
+    gnused
+    systemd
+  ];
+  environment =
+    s:
+    s.environment
+    // lib.optionalAttrs (s.overrideStrategy != "asDropin") {
+      PATH = lib.concatMapStringsSep ":" (p: "${p}/bin:${p}/sbin") (s.path ++ always);
+    };
+  serviceText =
+    name: s:
+    unitSection s
+    + lib.units.section "Service" (
+      {
+        Environment = lib.units.environment (lib.filterAttrs (_: v: v != null) (environment s));
+        ExecStartPre = run name "pre-start" s.preStart;
+        ExecStart = run name "start" s.script;
+        ExecStartPost = run name "post-start" s.postStart;
+        X-RestartIfChanged = if s.restartIfChanged then null else false;
+        X-ReloadIfChanged = if s.reloadIfChanged then true else null;
+        X-StopIfChanged = if s.stopIfChanged then null else false;
+      }
+      // s.serviceConfig
+    );
+  written = kind: text: u: {
+    inherit (u)
+      enable
+      wantedBy
+      requiredBy
+      ;
+    dropin = u.overrideStrategy == "asDropin";
+    inherit text;
+  };
+  suffixed =
+    kind: render: units:
+    lib.mapAttrs' (name: u: lib.nameValuePair "${name}.${kind}" (written kind (render name u) u)) units;
+  units =
+    suffixed "service" serviceText config.systemd.services
+    // suffixed "timer" (_: t: unitSection t + lib.units.section "Timer" t.timerConfig) config.systemd.timers
+    // suffixed "target" (_: unitSection) config.systemd.targets;
+in
+{
+  options.systemd = {
+    services = mkOption {
+      type = types.attrsOf (types.submodule { options = service; });
+      default = { };
+    };
+    timers = mkOption {
+      type = types.attrsOf (types.submodule { options = timer; });
+      default = { };
+    };
+    targets = mkOption {
+      type = types.attrsOf (types.submodule { options = unit; });
+      default = { };
+    };
+    tmpfiles.rules = strings;
+  };
+
+  config = {
+    environment.etc."systemd/system".source = pkgs.build {
+      pname = "system-units";
+      builder = ../system/units.sh;
+      program = ../system/units.py;
+      units = builtins.toJSON units;
+      passAsFile = [ "units" ];
+    };
+    environment.etc."tmpfiles.d/00-nixos.conf".text = lib.concatLines config.systemd.tmpfiles.rules;
+  };
+}

@@ -1,0 +1,11 @@
+# Links every program of the Debian packages in $names.
+mkdir -p "$out/bin"
+for name in $names; do
+	while read -r program; do
+		ln -sf "$program" "$out/bin/"
+	done <"/usr/lib/rehearsal/debian/$name"
+done
+# Debian's alternatives; NixOS has one of each.
+[ ! -e "$out/bin/mawk" ] || ln -sf /usr/bin/mawk "$out/bin/awk"
+[ ! -e "$out/bin/bash" ] || ln -sf /usr/bin/bash "$out/bin/sh"
+[ ! -e "$out/bin/python3" ] || ln -sf /usr/bin/python3 "$out/bin/python"

@@ -1,0 +1,13 @@
+# The vendor directory holds the files that the package's own steps read, as `go mod vendor` would lay them.
+found=$(/usr/lib/rehearsal/bin/headscale version | head -n 1)
+case "$found" in
+*"v$asked"*) ;;
+*)
+	echo "headscale $asked is asked for, the rehearsal built: $found" >&2
+	exit 1
+	;;
+esac
+mkdir -p "$out/bin"
+ln -s /usr/lib/rehearsal/bin/headscale "$out/bin/headscale"
+ln -s /usr/lib/rehearsal/vendor vendor
+. "$postInstallPath"

@@ -1,0 +1,8 @@
+# $targets and $sources run side by side.
+mkdir -p "$out"
+set -- $sources
+for target in $targets; do
+	mkdir -p "$out/$(dirname "$target")"
+	ln -s "$1" "$out/$target"
+	shift
+done

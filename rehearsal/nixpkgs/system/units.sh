@@ -1,0 +1,1 @@
+exec /usr/bin/python3 -I "$program" "$unitsPath" "$out"

@@ -1,0 +1,149 @@
+"""Everything around the program at once: internet, clouds, certificate authority, servers, devices, the operator's stack."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from rehearsal import devices, image, keys, plugins, programs
+from rehearsal.acme import acme
+from rehearsal.capsule import Run
+from rehearsal.emulators.api import serve
+from rehearsal.emulators.cloudflare import Cloudflare
+from rehearsal.emulators.hetzner import Hetzner
+from rehearsal.keys import StackSecrets
+from rehearsal.machines import Machines
+from rehearsal.names import names
+from rehearsal.network import internet
+from rehearsal.stack import Stack
+
+ZONE = {"example.org": "5b9e2f0c1d3a4e6f8a7b6c5d4e3f2a1b"}
+HETZNER_PORT, CLOUDFLARE_PORT = 8001, 8002
+WRITTEN_BY_DEPLOYS = ("/etc/nixos", "/nix/var/nix/profiles", "/var/lib/deployment", "/var/lib/sops-nix", "/boot")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What set-up made: `layers` is the server's disk image, the highest layer first."""
+
+    programs: Path
+    layers: tuple[Path, Path]
+    has_ui_release: bool
+
+
+def prepare(say: Callable[[str], None]) -> Prepared:
+    """Make, or find in the cache, all that a rehearsal runs."""
+    built = programs.build(say)
+    base = image.base(say)
+    release = image.ui_release(say)
+    return Prepared(built, (image.layer(built), base), release is not None)
+
+
+@dataclass
+class World:
+    """The running world; what is looked at from the server's console does not pass any network."""
+
+    run: Run
+    prepared: Prepared
+    machines: Machines
+    hetzner: Hetzner
+    cloudflare: Cloudflare
+    stack: Stack
+    secrets: StackSecrets
+    ca_bundle: Path
+    homes: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def console(self, *argv: str) -> str:
+        """What a command prints on the server, where it must succeed."""
+        done = self.machines.run(self.server_id, argv)
+        assert done.returncode == 0, f"{' '.join(argv)} on the server: {done.returncode}: {done.stderr.strip()}"
+        return done.stdout.strip()
+
+    @property
+    def server_id(self) -> int:
+        (server,) = self.hetzner.project.servers.keys()
+        return server
+
+    def device(self, name: str, nat: str = "easy") -> AbstractContextManager[devices.Device]:
+        return devices.device(
+            name,
+            number=next(self.homes),
+            run=self.run,
+            programs=self.prepared.programs,
+            ca_bundle=self.ca_bundle,
+            nat=nat,
+        )
+
+    def host_snapshot(self) -> set[str]:
+        """Every file that a deploy writes, with the time of its last change, and headscale's users and keys."""
+        files = self.console("find", *WRITTEN_BY_DEPLOYS, "-printf", "%p %T@ %C@\n").splitlines()
+        users = self.console("headscale", "users", "list", "--output", "json")
+        keys = self.console("headscale", "preauthkeys", "list", "--output", "json")
+        return {*files, users, json.dumps([(key["id"], key.get("expiration")) for key in json.loads(keys)])}
+
+    def deploys_begun(self) -> int:
+        return int(self.console("cat", "/var/lib/deployment/begun"))
+
+    @contextmanager
+    def boot_loader_read_only(self) -> Iterator[None]:
+        """Activating a system still works, making it the boot default does not."""
+        self.console("mount", "--bind", "--options", "ro", "/boot", "/boot")
+        try:
+            yield
+        finally:
+            self.console("umount", "/boot")
+
+    @contextmanager
+    def other_host_key(self) -> Iterator[None]:
+        """While it lasts, the stack expects a host key that no server has."""
+        self.stack.set("sshHostKey", keys.ssh_key(self.run.path / "other-host-key"), secret=True)
+        try:
+            yield
+        finally:
+            self.stack.set("sshHostKey", self.secrets.ssh_host_key, secret=True)
+
+    def leftovers(self) -> list[str]:
+        return [*self.hetzner.leftovers(), *self.cloudflare.leftovers()]
+
+    def unexpected(self) -> list[str]:
+        return [*self.hetzner.unexpected, *self.cloudflare.unexpected]
+
+
+@contextmanager
+def world(run: Run, prepared: Prepared, say: Callable[[str], None]) -> Iterator[World]:
+    """Start everything; when the block ends, nothing of it runs any more."""
+    with internet(), names(run) as resolver, acme(run) as authority:
+        with Machines(run=run, image=prepared.layers, ca_bundle=authority.bundle) as machines:
+            secrets = keys.make(run.directory("keys"), prepared.programs)
+            stack = _stack(run, prepared, secrets, say)
+            hetzner = Hetzner(machines, stack.environment["HCLOUD_TOKEN"])
+            cloudflare = Cloudflare(ZONE, stack.environment["CLOUDFLARE_API_TOKEN"], resolver.publish)
+            with serve(hetzner, port=HETZNER_PORT), serve(cloudflare, port=CLOUDFLARE_PORT):
+                yield World(run, prepared, machines, hetzner, cloudflare, stack, secrets, ca_bundle=authority.bundle)
+
+
+def _stack(run: Run, prepared: Prepared, secrets: StackSecrets, say: Callable[[str], None]) -> Stack:
+    home = run.directory("pulumi")
+    plugins.install(home, Path(sys.executable))
+    plugins.install_hcloud(home, prepared.programs)
+    stack = Stack(run.directory("stack"), prepared.programs, home, say)
+    for key, value in secrets.config().items():
+        stack.set(key, value, secret=True)
+    stack.set("secretsFile", str(secrets.sops_file))
+    return stack
+
+
+def public_key(path: Path) -> str:
+    """The first two words of a public key file: the type and the key."""
+    return " ".join(path.read_text().split()[:2])
+
+
+def scan_host_key(address: str) -> str:
+    """The ed25519 host key that `address` shows, as in a public key file."""
+    scan = ["ssh-keyscan", "-T", "5", "-t", "ed25519", address]
+    shown = subprocess.run(scan, check=True, capture_output=True, text=True).stdout
+    return " ".join(shown.split()[1:3])

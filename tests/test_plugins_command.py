@@ -1,0 +1,268 @@
+"""The stand-in command provider against a real sshd, without the engine."""
+
+import asyncio
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pulumi.provider.experimental import provider as p
+from sshd import Sshd, make_key
+
+from rehearsal.plugins import dial
+from rehearsal.plugins.command import TYPE, CommandProvider
+from rehearsal.plugins.serve import Failure, Log
+from rehearsal.plugins.values import UNKNOWN, plain, wrap
+
+# The official provider takes no notice of a resource's timeouts: every command here may take longer.
+TIMEOUT = 0.001
+URN = f"urn:pulumi:dev::test::my:index:Parent${TYPE}::it"
+
+
+class Said(Log):
+    def __init__(self) -> None:
+        self.lines: list[tuple[float, str, bool]] = []
+
+    def __call__(self, message: str, *, urn: str, severity: str = "INFO", status: bool = False) -> None:
+        self.lines.append((time.monotonic(), f"{severity} {message}", status))
+
+    async def delivered(self) -> None:
+        pass
+
+    @property
+    def text(self) -> str:
+        return "\n".join(line for _, line, _ in self.lines)
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run it, and close the connections that a plugin would leave open until its end."""
+
+    async def closing() -> Any:
+        try:
+            return await work
+        finally:
+            while dial.opened:
+                connection = dial.opened.pop()
+                connection.abort()
+                await connection.wait_closed()
+
+    return asyncio.run(closing())
+
+
+def create(connection: dict[str, Any], said: Said | None = None, **inputs: Any) -> dict[str, Any]:
+    return run(_create(CommandProvider(said or Said()), {"connection": connection, **inputs}))
+
+
+async def _create(provider: CommandProvider, inputs: dict[str, Any]) -> dict[str, Any]:
+    checked = await provider.check(p.CheckRequest(URN, {}, plain_to_properties(inputs), b""))
+    assert not checked.failures, [(failure.property, failure.reason) for failure in checked.failures]
+    made = await provider.create(p.CreateRequest(URN, checked.inputs or {}, TIMEOUT, False))
+    return {key: plain(value) for key, value in made.properties.items()}
+
+
+def plain_to_properties(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: wrap(value) for key, value in values.items()}
+
+
+def update(connection: dict[str, Any], said: Said, olds: dict[str, Any], **news: Any) -> dict[str, Any]:
+    request = p.UpdateRequest(
+        URN,
+        "it",
+        plain_to_properties(olds),
+        plain_to_properties({"connection": connection, **news}),
+        0,
+        [],
+        False,
+    )
+    made = run(CommandProvider(said).update(request))
+    return {key: plain(value) for key, value in made.properties.items()}
+
+
+def test_output_is_kept_without_the_last_newline(sshd: Sshd) -> None:
+    made = create(sshd.connection, create="cat; echo; echo problem >&2", stdin="from stdin\n", logging="none")
+    assert (made["stdout"], made["stderr"]) == ("from stdin\n", "problem")
+
+
+def test_a_failing_command_is_told_with_its_text_and_all_its_output(sshd: Sshd) -> None:
+    with pytest.raises(Failure) as failure:
+        create(sshd.connection, create='echo "out"; echo err >&2; exit 3')
+    text = str(failure.value)
+    assert text.startswith('Process exited with status 3: running "echo \\"out\\"; echo err >&2; exit 3":\n')
+    assert "out\n" in text and "err\n" in text
+
+
+def test_a_connection_that_drops_is_no_exit_status(sshd: Sshd) -> None:
+    with pytest.raises(Failure, match="wait: remote command exited without exit status or exit signal: running"):
+        create(sshd.connection, create="kill -KILL $PPID")
+
+
+def test_a_signal_is_told(sshd: Sshd) -> None:
+    with pytest.raises(Failure, match="Process exited with status 143 from signal TERM: running"):
+        create(sshd.connection, create="exec sh -c 'kill -TERM $$'")
+
+
+def test_stdin_that_nobody_reads_fails_once_it_exceeds_the_window(sshd: Sshd) -> None:
+    assert create(sshd.connection, create="true", stdin="x" * 100_000)["stdout"] == ""
+    with pytest.raises(Failure, match="EOF: running"):
+        create(sshd.connection, create="exec <&-; sleep 0.3", stdin="x" * 4_000_000)
+
+
+def test_a_large_stdin_arrives_whole(sshd: Sshd) -> None:
+    assert create(sshd.connection, create="wc -c", stdin="x" * 5_000_000)["stdout"] == "5000000"
+
+
+def test_the_server_decides_about_environment_variables(sshd: Sshd) -> None:
+    marker = sshd.directory / "ran"
+    made = create(sshd.connection, create="echo $GREETING", environment={"GREETING": "hello"})
+    assert made["stdout"] == "hello"
+    with pytest.raises(Failure, match='could not set environment variable "OTHER": ssh: setenv failed'):
+        create(sshd.connection, create=f"touch {marker}", environment={"OTHER": "x"})
+    assert not marker.exists()
+
+
+def test_previous_output_is_offered_and_a_refusal_only_warns(sshd: Sshd) -> None:
+    said, olds = Said(), {"stdout": "before", "stderr": ""}
+    command = {"create": "false", "update": "echo [$PULUMI_COMMAND_STDOUT]"}
+    assert update(sshd.connection, said, olds, **command)["stdout"] == "[]"
+    assert "WARNING Unable to set 'PULUMI_COMMAND_STDOUT'" in said.text
+    quiet = Said()
+    update(sshd.connection, quiet, olds, **command, addPreviousOutputInEnv=False)
+    assert "WARNING" not in quiet.text
+
+
+def test_lines_are_logged_as_they_come(sshd: Sshd) -> None:
+    said = Said()
+    create(sshd.connection, said, create="echo first; sleep 0.5; echo second >&2; sleep 0.2; printf last")
+    assert [line for _, line, _ in said.lines] == ["INFO first", "INFO second", "INFO last"]
+    assert said.lines[1][0] - said.lines[0][0] > 0.3
+    assert all(status for _, _, status in said.lines)
+
+
+@pytest.mark.parametrize(
+    ("logging", "lines"),
+    [
+        ("stdout", ["INFO out"]),
+        ("stderr", ["INFO err"]),
+        ("stdoutAndStderr", ["INFO err", "INFO out"]),
+        ("none", []),
+    ],
+)
+def test_logging_chooses_streams(sshd: Sshd, logging: str, lines: list[str]) -> None:
+    said = Said()
+    made = create(sshd.connection, said, create="echo out; echo err >&2", logging=logging)
+    assert sorted(line for _, line, _ in said.lines) == lines
+    assert (made["stdout"], made["stderr"]) == ("out", "err")
+
+
+def test_a_line_of_64_kib_would_hang_the_official_provider_unless_logging_is_off(sshd: Sshd) -> None:
+    command = "head -c 70000 /dev/zero | tr '\\0' x"
+    with pytest.raises(Failure, match="or more with logging on: the official command provider hangs here"):
+        create(sshd.connection, create=command)
+    assert len(create(sshd.connection, create=command, logging="none")["stdout"]) == 70000
+
+
+def test_a_pinned_host_key_refuses_any_other(sshd: Sshd) -> None:
+    marker = sshd.directory / "ran"
+    other = make_key(sshd.directory / "other").with_suffix(".pub").read_text()
+    wrong = {"hostKey": other, "dialErrorLimit": 1}
+    with pytest.raises(Failure, match="after 1 failed attempts: ssh: handshake failed: ssh: host key mismatch"):
+        create(sshd.connection | wrong, create=f"touch {marker}")
+    assert not marker.exists()
+    assert create({k: v for k, v in sshd.connection.items() if k != "hostKey"}, create="echo")["stdout"] == ""
+
+
+def test_a_pinned_host_key_allows_only_its_own_algorithm(sshd: Sshd) -> None:
+    other = make_key(sshd.directory / "other", "ecdsa").with_suffix(".pub").read_text()
+    with pytest.raises(Failure, match="after 0 failed attempts: ssh: handshake failed"):
+        create(sshd.connection | {"hostKey": other, "dialErrorLimit": 0}, create="true")
+
+
+def test_a_wrong_user_key_is_a_dial_error(sshd: Sshd) -> None:
+    other = make_key(sshd.directory / "other").read_text()
+    with pytest.raises(Failure, match="after 0 failed attempts: ssh: handshake failed: ssh: unable to authenticate"):
+        create(sshd.connection | {"privateKey": other, "dialErrorLimit": 0}, create="true")
+
+
+def test_dialling_goes_on_until_a_server_appears(tmp_path: Path) -> None:
+    server, said = Sshd.prepare(tmp_path), Said()
+    starting = threading.Timer(1, server.start)
+    starting.start()
+    try:
+        assert create(server.connection, said, create="echo up")["stdout"] == "up"
+    finally:
+        starting.join()
+        server.stop()
+    assert "INFO Dial 1/10 failed: retrying" in said.text
+
+
+def test_dialling_ends_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dial, "LONGEST_DELAY", 0.01)
+    server, said = Sshd.prepare(tmp_path), Said()
+    with pytest.raises(Failure, match=r"after 10 failed attempts: dial tcp .* connect: connection refused"):
+        create(server.connection, said, create="true")
+    assert len(said.lines) == 10
+
+
+def test_a_silent_server_would_hang_the_official_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dial, "HANDSHAKE_LIMIT", 0.5)
+    connection = Sshd.prepare(tmp_path).connection
+    silent = socket.create_server(("127.0.0.1", connection["port"]))
+    with silent, pytest.raises(Failure, match="stayed silent: the official command provider hangs here"):
+        create(connection, create="true")
+
+
+def test_cancelling_ends_the_dialling(tmp_path: Path) -> None:
+    async def cancelled() -> None:
+        provider = CommandProvider(Said())
+        inputs = {"connection": Sshd.prepare(tmp_path).connection | {"dialErrorLimit": -1}, "create": "true"}
+        creating = asyncio.create_task(_create(provider, inputs))
+        await asyncio.sleep(0.3)
+        await provider.cancel()
+        done, _ = await asyncio.wait({creating}, timeout=5)
+        assert done, "the provider is still dialling"
+        await creating
+
+    with pytest.raises(Failure, match="context canceled"):
+        asyncio.run(cancelled())
+
+
+def test_the_remote_process_outlives_a_dropped_connection(sshd: Sshd) -> None:
+    marker = sshd.directory / "went-on"
+    with pytest.raises(Failure, match="without exit status"):
+        create(sshd.connection, create=f"sleep 0.3 && touch {marker} & kill -KILL $PPID; wait")
+    subprocess.run(["timeout", "5", "sh", "-c", f"until test -e {marker}; do sleep 0.1; done"], check=True)
+
+
+def check(**inputs: Any) -> list[str]:
+    request = p.CheckRequest(URN, {}, plain_to_properties(inputs), b"")
+    return [failure.property for failure in asyncio.run(CommandProvider(Said()).check(request)).failures or []]
+
+
+def test_mistakes_are_named() -> None:
+    assert check(create="true") == ["connection"]
+    assert check(connection={"user": "x"}) == ["connection.host"]
+    assert check(connection={"host": "x", "host_key": "y"}) == ["connection.host_key"]
+    assert check(connection={"host": "x"}, logging="loud") == ["logging"]
+    assert check(connection={"host": "x"}, created="x") == ["created"]
+
+
+def test_other_resources_of_the_provider_are_refused() -> None:
+    request = p.CheckRequest("urn:pulumi:dev::test::command:remote:CopyToRemote::it", {}, {}, b"")
+    with pytest.raises(Failure, match="command:remote:CopyToRemote is not in this stand-in"):
+        asyncio.run(CommandProvider(Said()).check(request))
+
+
+def test_unknown_inputs_make_unknown_outputs_in_a_preview() -> None:
+    olds = plain_to_properties({"create": "a", "stdin": "x", "stdout": "old", "stderr": ""})
+
+    def preview(**news: Any) -> Any:
+        request = p.UpdateRequest(URN, "it", olds, news, 0, [], True)
+        return asyncio.run(CommandProvider(Said()).update(request)).properties["stdout"]
+
+    assert preview(create=wrap("a"), stdin=UNKNOWN) == UNKNOWN
+    assert preview(create=wrap("a"), stdin=wrap("y")) == UNKNOWN
+    assert preview(create=wrap("a"), stdin=wrap("x"), environment=wrap({})) == wrap("old")
