@@ -175,9 +175,7 @@ class _Reader:
             host_age_key=self.config.require_secret("hostAgeKey"),
         )
         if self.mistakes:
-            raise ConfigError(
-                "the configuration cannot be used:\n" + "\n".join(f"  {m}" for m in self.mistakes)
-            )
+            raise ConfigError("the configuration cannot be used:\n" + "\n".join(f"  {m}" for m in self.mistakes))
         if not stack.admin_networks:
             pulumi.log.warn(
                 "headscale:adminNetworks is empty: anyone can reach SSH; "

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_command import remote
 
+from .command import command
+
 
 @dataclass(frozen=True, kw_only=True)
 class HeadscaleBootstrapArgs:
@@ -36,9 +38,7 @@ class HeadscaleBootstrap(pulumi.ComponentResource):
     api_key: pulumi.Output[str]
     join_command: pulumi.Output[str]
 
-    def __init__(
-        self, name: str, args: HeadscaleBootstrapArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
+    def __init__(self, name: str, args: HeadscaleBootstrapArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("headscale:index:HeadscaleBootstrap", name, None, opts)
         self._args = args
         names = {"names": [args.headscale_name, args.ui_name]}
@@ -65,23 +65,18 @@ class HeadscaleBootstrap(pulumi.ComponentResource):
         }
         return self._answer(f"{name}-preauth-key", "preauth-key.sh", wanted, after)
 
-    def _answer(
-        self, name: str, script: str, request: dict, after: pulumi.Resource
-    ) -> pulumi.Output[dict[str, str]]:
+    def _answer(self, name: str, script: str, request: dict, after: pulumi.Resource) -> pulumi.Output[dict[str, str]]:
         return self._run(name, script, request, after, secret=True).stdout.apply(json.loads)
 
     def _run(
         self, name: str, script: str, request: dict, after: pulumi.Resource, secret: bool = False
     ) -> remote.Command:
-        return remote.Command(
+        return command(
             name,
+            f"sh /etc/nixos/remote/{script}",
+            pulumi.Output.json_dumps(request | {"serverId": self._args.server_id}),
             connection=self._args.connection,
-            create=f"sh /etc/nixos/remote/{script}",
-            stdin=pulumi.Output.json_dumps(request | {"serverId": self._args.server_id}),
-            logging=remote.Logging.NONE if secret else None,
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                depends_on=[after],
-                additional_secret_outputs=["stdout", "stderr"] if secret else [],
-            ),
+            parent=self,
+            after=after,
+            secret=secret,
         )

@@ -5,13 +5,14 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
 from pulumi_command import remote
 
+from .command import command
 from .host_facts import HostFacts, Unreachable, read_host_facts
 
 PROGRAM = Path(__file__).resolve().parent.parent
@@ -39,9 +40,7 @@ class NixosDeployment(pulumi.ComponentResource):
     Args = NixosDeploymentArgs
     generation: pulumi.Output[int]
 
-    def __init__(
-        self, name: str, args: NixosDeploymentArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
+    def __init__(self, name: str, args: NixosDeploymentArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("headscale:index:NixosDeployment", name, None, opts)
         self._args = args
         files = pulumi.Output.json_dumps(args.deployment).apply(self._files)
@@ -66,32 +65,18 @@ class NixosDeployment(pulumi.ComponentResource):
 
     def _convert(self, name: str, files: pulumi.Output[dict[str, bytes]]) -> remote.Command:
         script = (REMOTE / "become-nixos.sh").read_bytes()
-        return remote.Command(
-            name,
-            connection=self._args.connection,
-            create=RECEIVE,
-            stdin=files.apply(
-                lambda tree: bundle(
-                    {"run.sh": script, "marker": f"{self._args.name}\n".encode(), "tree.tar": tar(tree)}
-                )
-            ),
-            triggers=[self._args.server_id, hashlib.sha256(script).hexdigest()],
-            # A server becomes NixOS once; only the triggers, another server or script, ask for it again.
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["stdin", "connection"]),
-        )
+        mark = f"{self._args.name}\n".encode()
+        stdin = files.apply(lambda tree: bundle({"run.sh": script, "marker": mark, "tree.tar": tar(tree)}))
+        # A server becomes NixOS once: only another server, or another script, asks for it again.
+        once_for = [self._args.server_id, hashlib.sha256(script).hexdigest()]
+        return self._run(name, RECEIVE, stdin, once_for=once_for)
 
     def _booted(self, name: str, convert: remote.Command) -> remote.Command:
         """Dials until the converted server is back; Debian does not know the command."""
-        return remote.Command(
-            name,
-            connection=self._args.connection,
-            create="nixos-version",
-            triggers=[convert.id],
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["connection"]),
-        )
+        return self._run(name, "nixos-version", None, once_for=[convert.id])
 
     def _push(
-        self, name: str, files: pulumi.Output[dict], request: pulumi.Output[str], after: remote.Command
+        self, name: str, files: pulumi.Output[dict[str, bytes]], request: pulumi.Output[str], after: remote.Command
     ) -> remote.Command:
         script = (REMOTE / "push.sh").read_bytes()
         stdin = pulumi.Output.all(files, request, self._args.host_age_key).apply(
@@ -104,31 +89,29 @@ class NixosDeployment(pulumi.ComponentResource):
                 }
             )
         )
-        return remote.Command(
-            name,
-            connection=self._args.connection,
-            create=RECEIVE,
-            stdin=pulumi.Output.secret(stdin),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[after]),
-        )
+        return self._run(name, RECEIVE, pulumi.Output.secret(stdin), after=after)
 
-    def _step(
-        self, name: str, script: str, request: pulumi.Output[str], after: remote.Command
+    def _step(self, name: str, script: str, request: pulumi.Output[str], after: remote.Command) -> remote.Command:
+        return self._run(name, f"sh /etc/nixos/remote/{script}", request, after=after)
+
+    def _run(
+        self,
+        name: str,
+        create: str,
+        stdin: pulumi.Output[str] | None,
+        after: remote.Command | None = None,
+        once_for: Sequence[pulumi.Input[str]] | None = None,
     ) -> remote.Command:
-        return remote.Command(
-            name,
-            connection=self._args.connection,
-            create=f"sh /etc/nixos/remote/{script}",
-            stdin=request,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[after]),
+        return command(
+            name, create, stdin, connection=self._args.connection, parent=self, after=after, once_for=once_for
         )
 
     def _facts(self, booted: remote.Command) -> pulumi.Output[HostFacts | Unreachable]:
         """What the host says of itself; unknown in a preview while there is no NixOS to ask."""
         connection = self._args.connection
-        asked = pulumi.Output.all(
-            booted.stdout, connection.host, connection.private_key, connection.host_key
-        ).apply(lambda known: read_host_facts(*known[1:]))
+        asked = pulumi.Output.all(booted.stdout, connection.host, connection.private_key, connection.host_key).apply(
+            lambda known: read_host_facts(*known[1:])
+        )
         return pulumi.Output.unsecret(asked)
 
 

@@ -70,7 +70,11 @@ in
 
   systemd.services.headscale = {
     reloadTriggers = [ config.environment.etc."headscale/policy.hujson".source ];
-    serviceConfig.ExecReload = "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID";
+    # A policy that headscale refuses goes unnoticed by SIGHUP, and stops it from starting the next time.
+    serviceConfig.ExecReload = [
+      "${lib.getExe package} policy check --file ${config.services.headscale.settings.policy.path}"
+      "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID"
+    ];
     # headscale would make itself another key, and no device that knows the old one would ever come back.
     unitConfig.AssertFileNotEmpty = noiseKey.path;
   };

@@ -1,11 +1,5 @@
 # A Hetzner Cloud server whose Debian became NixOS: one root file system, an ESP, either firmware.
-{
-  config,
-  deployment,
-  lib,
-  modulesPath,
-  ...
-}:
+{ deployment, modulesPath, ... }:
 let
   x86 = deployment.system == "x86_64-linux";
 in
@@ -51,6 +45,6 @@ in
     "console=tty0"
   ];
 
-  # The virtual machine has 4 GB; a build of headscale beside its own evaluation wants more for a minute.
+  # 4 GB of memory do not hold an evaluation and a build of headscale at once.
   zramSwap.enable = true;
 }

@@ -3,12 +3,16 @@
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 ROOT = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headscale-rehearsal"
+
+UNUSED = 3 * 24 * 3600.0
 
 
 def digest(inputs: Iterable[Path | str]) -> str:
@@ -45,4 +49,17 @@ def cached(name: str, inputs: Iterable[Path | str], make: Callable[[Path], None]
             except BaseException:
                 shutil.rmtree(work, ignore_errors=True)
                 raise
+        os.utime(target)
+        _prune(name)
     return target
+
+
+def _prune(name: str) -> None:
+    """Remove what earlier versions made of the same thing and nobody has used for a while."""
+    for made in ROOT.glob(f"{name}-*"):
+        if re.fullmatch(rf"{name}-([0-9a-f]{{16}}|unfinished-.*)", made.name) and _age(made) > UNUSED:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime

@@ -94,7 +94,11 @@ def ui_release(report: Callable[[str], None]) -> Path | None:
     def make(directory: Path) -> None:
         with urllib.request.urlopen(_release_url(), timeout=UI_PATIENCE) as answer:
             archive = zipfile.ZipFile(io.BytesIO(answer.read()))
-        archive.extractall(directory)
+        for member in archive.infolist():
+            path = Path(archive.extract(member, directory))
+            # Nix's hash of a tree knows whether a file may be executed, and extract() forgets it.
+            if path.is_file() and member.external_attr >> 16 & 0o100:
+                path.chmod(0o755)
 
     try:
         return cached("headscale-ui", [_release_url()], make)

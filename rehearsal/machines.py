@@ -172,7 +172,9 @@ class Machines:
         spaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wdns=/")
         return ["nsenter", f"--target={self[server_id].leader()}", *spaces, "--"]
 
-    def run(self, server_id: int, argv: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, server_id: int, argv: Sequence[str], text: str = "", timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command on the server; its status is the caller's to judge."""
         command = [*self.shell(server_id), *argv]
-        return subprocess.run(command, input=text, capture_output=True, text=True, env=CONSOLE)
+        return subprocess.run(command, input=text, capture_output=True, text=True, env=CONSOLE, timeout=timeout)

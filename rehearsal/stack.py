@@ -1,10 +1,11 @@
 """The operator's side: the `pulumi` command with the program of this repository and a stack of its own.
 
-The state is a file below the run's directory; what a command did to resources is read from the engine's event log.
+The state is a file below the run's directory; what a command did to resources is read from the event log.
 """
 
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -15,6 +16,9 @@ from pathlib import Path
 
 PROGRAM = Path(__file__).resolve().parent.parent
 NAME = "rehearsal"
+# Of what pulumi prints line by line, the operations that ended and the product's own words.
+SHOWN = re.compile(r" (created|updated|deleted|replaced) \(\d|failed|warning: |become-nixos: |activat")
+WIDTH = 150
 UNCHANGED = {"same", "refresh", "read", "read-discard"}
 
 
@@ -110,19 +114,16 @@ class Stack:
         assert process.stdout
         for line in process.stdout:
             lines.append(line)
-            self._say(line.rstrip())
+            if SHOWN.search(line):
+                self._say(line.strip()[:WIDTH])
         outcome = Outcome(process.wait(), "".join(lines), dict(_operations(events)))
         if outcome.code != expect:
-            raise PulumiFailed(
-                f"pulumi {verb} ended with {outcome.code}, expected {expect}:\n{outcome.output[-4000:]}"
-            )
+            raise PulumiFailed(f"pulumi {verb} ended with {outcome.code}, expected {expect}:\n{outcome.output[-4000:]}")
         return outcome
 
     def _plain(self, *arguments: str, stdin: str = "", cwd: Path = PROGRAM) -> str:
         command = ["pulumi", "--non-interactive", *arguments]
-        done = subprocess.run(
-            command, cwd=cwd, env=self.environment, input=stdin, capture_output=True, text=True
-        )
+        done = subprocess.run(command, cwd=cwd, env=self.environment, input=stdin, capture_output=True, text=True)
         if done.returncode:
             raise PulumiFailed(f"pulumi {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
         return done.stdout

@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 import zlib
+from ipaddress import ip_address
 
 COOKIE = 0x2112A442
 BINDING, SOFTWARE, XOR_MAPPED_ADDRESS, FINGERPRINT = 0x0001, 0x8022, 0x0020, 0x8028
@@ -44,7 +45,13 @@ def _mapped_address(answer: bytes, transaction: bytes) -> str:
     while at < len(answer):
         kind, length = struct.unpack_from("!HH", answer, at)
         if kind == XOR_MAPPED_ADDRESS:
-            (address,) = struct.unpack_from("!I", answer, at + 8)
-            return socket.inet_ntoa(struct.pack("!I", address ^ COOKIE))
+            return _unmask(answer[at + 8 : at + 4 + length], transaction)
         at += 4 + (length + 3) // 4 * 4
     raise AssertionError("the answer names no address")
+
+
+def _unmask(masked: bytes, transaction: bytes) -> str:
+    mask = struct.pack("!I", COOKIE) + transaction
+    address = ip_address(bytes(a ^ b for a, b in zip(masked, mask, strict=False)))
+    # A socket that serves both families sees IPv4 addresses as IPv6 ones.
+    return str(getattr(address, "ipv4_mapped", None) or address)

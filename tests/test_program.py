@@ -57,9 +57,7 @@ def recorded() -> Inputs:
 
 
 @pytest.fixture
-def program(
-    recorded: Inputs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Callable[..., Inputs]]:
+def program(recorded: Inputs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Inputs]]:
     """Runs __main__.py with a configuration; returns every resource's inputs by name."""
     secrets_file = tmp_path / "secrets.yaml"
     secrets_file.write_text("sops: {}\n")
@@ -168,6 +166,11 @@ def test_answers_that_hold_keys_are_not_logged(program):
     inputs = program()
     for name in ("headscale-admin-preauth-key", "headscale-api-key"):
         assert inputs[name]["logging"] == "none"
+
+
+def test_no_command_asks_sshd_to_accept_variables(program):
+    for name, values in commands(program()).items():
+        assert values["addPreviousOutputInEnv"] is False, name
 
 
 def test_each_user_gets_a_key(program):

@@ -10,9 +10,7 @@ PRODUCT = ["components", "nix", "config.py", "__main__.py", "Pulumi.yaml", "Pulu
 
 def tracked(*patterns: str) -> list[str]:
     listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
-    return subprocess.run(
-        listing, cwd=PROGRAM, check=True, capture_output=True, text=True
-    ).stdout.splitlines()
+    return subprocess.run(listing, cwd=PROGRAM, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 def test_the_product_does_not_know_the_rehearsal():

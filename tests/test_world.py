@@ -190,6 +190,7 @@ def test_a_server_that_powers_itself_off_stays_off_until_it_is_switched_on(world
 def test_delete_leaves_nothing(world: World) -> None:
     boot(world, 11)
     before = traces(world)
+    world.machines.set_firewall(10, [SSH_FROM_OPERATOR])
     boot(world, 10)
     assert traces(world) != before
     world.machines.delete(10)
@@ -299,6 +300,7 @@ def get(world: World, server: int) -> int:
 @in_world
 def test_nothing_leads_out(world: World) -> None:
     server = boot(world)
+    answers("2001:db8:10::1")
     begun = time.monotonic()
     for address in ("192.0.2.7", "8.8.8.8", "2606:4700:4700::1111"):
         with pytest.raises(OSError, match=r"unreachable|No route"):
@@ -452,7 +454,10 @@ def test_a_second_signal_does_not_wait_for_the_clean_up() -> None:
         assert outermost.stdout.readline() == "cleaning up\n"
         time.sleep(capsule.IMPATIENCE)
         outermost.send_signal(signal.SIGINT)
-        outermost.wait(5)
+        try:
+            outermost.wait(5)
+        finally:
+            outermost.kill()
         assert not left_behind(name)
 
 

@@ -103,7 +103,7 @@ install_boot_loader() {
 reboot_soon() {
   sync
   systemctl stop ssh.socket ssh.service
-  systemd-run --quiet --on-active=1 systemctl reboot
+  systemd-run --quiet --on-active=1 --timer-property=AccuracySec=100ms systemctl reboot
 }
 
 main() {

@@ -17,7 +17,7 @@ give_up() {
   exit 1
 }
 
-# Of itself, an order that failed is repeated only a quarter of an hour later.
+# Of itself, an order that failed is repeated by a timer only the next day.
 order_again() {
   tries=$((tries - 1))
   [ "$tries" -ge 0 ] || give_up "$1" "three more orders failed"

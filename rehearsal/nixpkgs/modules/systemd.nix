@@ -91,8 +91,8 @@ let
         PartOf = u.partOf;
         Requires = u.requires;
         Wants = u.wants;
-        X-Restart-Triggers = map toString u.restartTriggers;
-        X-Reload-Triggers = map toString u.reloadTriggers;
+        X-Restart-Triggers = map (t: "${t}") u.restartTriggers;
+        X-Reload-Triggers = map (t: "${t}") u.reloadTriggers;
       }
       // u.unitConfig
     );
@@ -169,6 +169,13 @@ in
   };
 
   config = {
+    # Debian's, run when /usr is newer than /etc; NixOS has none of them.
+    systemd.services = lib.genAttrs [
+      "ldconfig"
+      "systemd-journal-catalog-update"
+      "systemd-sysusers"
+      "systemd-update-done"
+    ] (_: { enable = false; });
     environment.etc."systemd/system".source = pkgs.build {
       pname = "system-units";
       builder = ../system/units.sh;

@@ -1,4 +1,4 @@
-"""Writes what GRUB would read, and calls a stand-in of grub-install as NixOS calls the real one.
+"""Writes what GRUB would read, and calls grub-install as NixOS does when it is told to.
 
 The rehearsal boots what the first entry of grub.cfg names by `init=`. Not modelled: GRUB.
 """
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 GRUB = Path("/boot/grub")
-GRUB_INSTALL = Path(__file__).with_name("grub-install.sh")
 PROFILES = Path("/nix/var/nix/profiles")
 TARGETS = {"x86_64-linux": ("i386-pc", "x86_64-efi"), "aarch64-linux": (None, "arm64-efi")}
 
@@ -28,7 +27,7 @@ def install(system: Path) -> None:
 
 def commands(grub: dict[str, Any]) -> list[list[str]]:
     bios, efi = TARGETS[grub["platform"]]
-    common = ["/bin/sh", str(GRUB_INSTALL), "--recheck", "--boot-directory=/boot"]
+    common = ["/usr/sbin/grub-install", "--recheck", "--boot-directory=/boot"]
     calls = []
     if bios is not None and grub["device"] != "nodev":
         calls.append([*common, f"--target={bios}", grub["device"]])

@@ -1,5 +1,6 @@
 # $targets and $sources run side by side.
 mkdir -p "$out"
+# shellcheck disable=SC2086 # a list of store paths
 set -- $sources
 for target in $targets; do
 	mkdir -p "$out/$(dirname "$target")"

@@ -1,4 +1,5 @@
 # Orders the certificate, or renews it when its time has come, and puts it where nginx reads it.
+set -eu
 common=(--accept-tos --path "$LEGO" --email "$EMAIL" --domains "$DOMAIN" --server "$SERVER" --key-type "$KEY_TYPE")
 common+=(--http --http.webroot "$WEBROOT")
 fullchain=$LEGO/certificates/$DOMAIN.crt

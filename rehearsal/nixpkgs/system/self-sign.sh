@@ -1,4 +1,5 @@
 # Until an order has succeeded once, a certificate that nobody trusts lets nginx start.
+set -eu
 cd "$DIRECTORY"
 if [ -e acme-success ]; then
 	exit 0

@@ -80,6 +80,8 @@ def carry_out(plan: Plan, system: Path) -> bool:
     if plan.stop:
         systemctl("stop", "--", *sorted(plan.stop))
     activated = subprocess.run([system / "activate"]).returncode == 0
+    # Failures of before are forgotten: what has failed at the end has failed under this system.
+    systemctl("reset-failed")
     systemctl("daemon-reload")
     running = units_in("active", "activating")
     plan.restart |= listed(RESTART_LIST) & running - plan.start
@@ -96,16 +98,13 @@ def carry_out(plan: Plan, system: Path) -> bool:
 def switch(system: Path, dry: bool) -> int:
     old = unitfiles.read(Path("/etc/systemd/system"))
     new = unitfiles.read(system / "etc/systemd/system")
-    failed_before = units_in("failed")
     plan = plan_for(old, new, units_in("active", "activating"))
     if dry:
         plan.say("would")
         return 0
     plan.say("now:")
     done = carry_out(plan, system)
-    touched = plan.start | plan.restart | plan.reload
-    failed = {unit for unit in units_in("failed", "auto-restart") if unit not in failed_before or unit in touched}
-    if failed:
+    if failed := units_in("failed", "auto-restart"):
         print(f"warning: the following units failed: {', '.join(sorted(failed))}", file=sys.stderr)
         systemctl("status", "--no-pager", "--full", "--", *sorted(failed))
     return 0 if done and not failed else 4

@@ -1,0 +1,65 @@
+"""Runs in the image: nginx with the configuration of argv[1], something that echoes in headscale's place, one walk.
+
+Reads requests from stdin as JSON ([name, method, path, headers]...), prints [status, headers, body] for each.
+"""
+
+import http.client
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Echo(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = json.dumps(dict(self.headers)).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        for name in ("X-Frame-Options", "Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options"):
+            self.send_header(name, "headscale's own")
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_PUT = do_GET
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def await_port(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def ask(name: str, method: str, path: str, headers: dict[str, str]) -> list[Any]:
+    context = ssl._create_unverified_context()
+    raw = context.wrap_socket(socket.create_connection(("127.0.0.1", 443), timeout=10), server_hostname=name)
+    connection = http.client.HTTPConnection(name)
+    connection.sock = raw
+    connection.request(method, path, headers=headers)
+    answer = connection.getresponse()
+    return [answer.status, answer.getheaders(), answer.read().decode()]
+
+
+def main(configuration: str) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 8085), Echo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with subprocess.Popen(["nginx", "-c", configuration], stderr=subprocess.DEVNULL) as nginx:
+        await_port(443)
+        print(json.dumps([ask(*request) for request in json.load(sys.stdin)]))
+        nginx.terminate()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,188 @@
+"""The NixOS configuration: what is wrong is told, and what is built is taken by the real programs."""
+
+import json
+import re
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from server_image import HERE, NIX, ServerImage, sample_system, sample_tree, server_image
+
+HEADSCALE = "headscale.example.org"
+MISTAKES = {
+    "services.opensh.enable = true;": "services.opensh' does not exist",
+    "services.openssh.enabel = true;": "services.openssh.enabel' does not exist",
+    'services.nginx.virtualHosts.x.locations."/".proxyPas = "";': "proxyPas' does not exist",
+    'networking.firewall.allowedTCPPorts = [ "22" ];': "allowedTCPPorts' is not of type `16 bit unsigned",
+    "services.openssh.settings.PermitRootLogin = false;": "PermitRootLogin' is not of type `one of",
+    'services.headscale.settings.dns.magic_dns = "yes";': "dns.magic_dns' is not of type `boolean'",
+    "services.headscale.port = 1;": "services.headscale.port' has conflicting definitions",
+    "services.headscale.settings.dns.override_local_dns = lib.mkForce true;": "nameservers.global must be set",
+    'sops.secrets.headscale_api_key.owner = "nobody-knows";': "nobody-knows",
+}
+
+
+@pytest.fixture
+def server() -> ServerImage:
+    return server_image()
+
+
+@pytest.fixture
+def tree() -> str:
+    return sample_tree()
+
+
+@pytest.fixture
+def system() -> str:
+    return sample_system()
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_by_its_name(server: ServerImage, mistake: str):
+    tree = server.tree(secrets.token_hex(4), f"{{ lib, ... }}: {{ {mistake} }}")
+    assert MISTAKES[mistake] in server.failure(tree)
+
+
+def test_a_base_domain_above_the_server_is_refused(server: ServerImage):
+    for name, domain in {"parent": "example.org", "same": HEADSCALE}.items():
+        assert "headscale:baseDomain" in server.failure(server.tree(name, baseDomain=domain))
+
+
+def test_the_bootstrap_system_has_ssh_and_no_application(server: ServerImage, tree: str):
+    units = server.build(tree, system="bootstrap") + "/etc/systemd/system"
+    names = server.output("ls", units).split()
+    assert {"sshd.service", "nftables.service"} <= set(names)
+    assert not [name for name in names if re.match("headscale|nginx|acme", name)]
+    assert server.evaluate(tree, "boot.initrd.systemd.enable", system="bootstrap") is False
+    assert server.evaluate(tree, "boot.initrd.systemd.enable") is True
+
+
+def test_both_systems_have_the_same_kernel_parameters(server: ServerImage, tree: str):
+    bootstrap = server.evaluate(tree, "boot.kernelParams", system="bootstrap")
+    assert server.evaluate(tree, "boot.kernelParams") == bootstrap
+    assert {"apparmor=1", "audit=1"} <= set(bootstrap)
+
+
+def test_headscale_takes_its_configuration(server: ServerImage, tree: str, system: str):
+    prepare_headscale(server, system)
+    config = server.evaluate(tree, "services.headscale.configFile")
+    server.output("headscale", "configtest", "--config", config)
+
+
+def test_headscale_refuses_a_key_that_was_renamed(server: ServerImage, system: str):
+    prepare_headscale(server, system)
+    server.put("/old.yaml", json.dumps({"server_url": "https://x", "ip_prefixes": ["100.64.0.0/10"]}))
+    assert server.run("headscale", "configtest", "--config", "/old.yaml").returncode != 0
+
+
+def prepare_headscale(server: ServerImage, system: str) -> None:
+    server.output("mkdir", "-p", "/run/secrets", "/run/headscale", "/etc/headscale", "/var/lib/headscale")
+    server.output("cp", f"{system}/etc/headscale/policy.hujson", "/etc/headscale/policy.hujson")
+
+
+def test_headscale_starts_only_with_its_noise_key(server: ServerImage, system: str):
+    unit = server.unit(system, "headscale.service").splitlines()
+    assert "AssertFileNotEmpty=/run/secrets/headscale_noise_private_key" in unit
+
+
+def test_another_policy_is_a_reload(server: ServerImage, system: str):
+    other = server.tree("policy")
+    server.put(f"{other}/policy.hujson", '{"acls": []}\n')
+    units = [server.unit(s, "headscale.service") for s in (system, server.build(other))]
+    parsed = [unit.splitlines() for unit in units]
+    (former,), (later,) = ([line for line in lines if line.startswith("X-Reload-Triggers=")] for lines in parsed)
+    assert former != later
+    assert units[0].replace(former, later) == units[1]
+
+
+def test_every_program_that_a_unit_names_exists(server: ServerImage, system: str):
+    units = server.output("sh", "-euc", f"cat {system}/etc/systemd/system/*.service")
+    named = set(re.findall(r"^Exec\w+=\+?(/\S+)", units, re.MULTILINE))
+    assert any(program.endswith("/bin/kill") for program in named)
+    server.output("ls", *named)
+
+
+def test_the_derp_map_is_what_headscale_reads(server: ServerImage, tree: str, system: str):
+    (path,) = server.evaluate(tree, "services.headscale.settings.derp.paths")
+    regions = yaml.safe_load(server.read(path))["regions"]
+    assert len(regions) > 10
+    for number, region in regions.items():
+        assert region["regionid"] == number
+        assert all(node["hostname"] and node["ipv4"] for node in region["nodes"])
+
+
+def test_nftables_takes_the_firewall(server: ServerImage):
+    networks = ["203.0.113.0/24", "2001:db8::/32"]
+    system = server.build(server.tree("admins", adminNetworks=networks))
+    rules = loaded_rules(server, system)
+    assert "ip saddr 203.0.113.0/24 tcp dport 22 accept" in rules
+    assert "ip6 saddr 2001:db8::/32 tcp dport 22 accept" in rules
+    assert "tcp dport { 80, 443 } accept" in rules
+    assert "ip daddr 169.254.169.254 meta skuid != 0 drop" in rules
+
+
+def test_ssh_is_open_to_anyone_when_no_admin_network_is_named(server: ServerImage, system: str):
+    rules = loaded_rules(server, system)
+    assert "tcp dport { 22, 80, 443 } accept" in rules
+    assert "udp dport 3478 accept" in rules
+
+
+def loaded_rules(server: ServerImage, system: str) -> str:
+    unit = server.unit(system, "nftables.service")
+    ruleset = re.search(r"ExecStart=\S+ -f (\S+)", unit)
+    assert ruleset is not None, unit
+    # Loaded twice, as a switch does over a running firewall.
+    return server.output("sh", "-euc", f"nft -f {ruleset[1]}; nft -f {ruleset[1]}; nft -nn list ruleset")
+
+
+def test_sshd_takes_its_configuration(server: ServerImage, system: str):
+    server.output("sh", "-euc", "mkdir -p /run/sshd; ssh-keygen -qt ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key")
+    settings = server.output("sshd", "-T", "-f", f"{system}/etc/ssh/sshd_config").splitlines()
+    assert {"passwordauthentication no", "permitrootlogin without-password"} <= set(settings)
+
+
+@pytest.mark.parametrize("planted", ["<style>p {}</style>", '<p onclick="x()">', "<script>x()</script>"])
+def test_what_the_policy_would_block_fails_the_build(tmp_path: Path, planted: str):
+    page = (NIX.parent / "rehearsal/nixpkgs/pkgs/headscale-ui/web/index.html").read_text()
+    program = [sys.executable, str(NIX / "packages/content-security-policy.py"), str(tmp_path)]
+    (tmp_path / "index.html").write_text(page)
+    assert subprocess.run(program, capture_output=True).returncode == 0
+    (tmp_path / "index.html").write_text(page.replace("<body>", f"<body>{planted}"))
+    assert subprocess.run(program, capture_output=True).returncode != 0
+
+
+def test_a_key_is_registered_and_the_former_one_expired(server: ServerImage, tree: str, system: str):
+    prepare_headscale(server, system)
+    config: dict[str, Any] = server.evaluate(tree, "services.headscale.settings")
+    noise = {"private_key_path": "/var/lib/headscale/noise_private.key"}
+    server.put("/etc/headscale/config.yaml", json.dumps(config | {"noise": noise}))
+    keys = [f"hskey-api-{secrets.token_urlsafe(9)}-{secrets.token_urlsafe(48)}" for _ in range(2)]
+    unit = server.unit(system, "headscale-api-key.service")
+    register = re.search(r"ExecStart=(\S+)", unit)
+    assert register is not None
+    server.put("/walk.sh", (HERE / "api_key_walk.sh").read_text())
+    walked = server.output("bash", "/walk.sh", register[1], stdin="\n".join([*keys, keys[1]]) + "\n")
+    assert [line.split() for line in walked.splitlines()] == [
+        ["200", "401", "401"],
+        ["401", "200", "200"],
+        ["401", "200", "200"],
+    ]
+
+
+def test_the_sample_secrets_are_encrypted_and_complete():
+    sample = yaml.safe_load((NIX / "secrets/sample.yaml").read_text())
+    for name in ("headscale_noise_private_key", "headscale_api_key"):
+        assert sample[name].startswith("ENC[")
+
+
+def test_shell_without_a_first_line_passes_shellcheck():
+    parts = [NIX / "register-api-key.sh", *(NIX.parent / "rehearsal/nixpkgs").rglob("*.sh")]
+    for script in [p for p in parts if not p.read_text().startswith("#!")]:
+        # Their variables are given by what runs them.
+        command = ["shellcheck", "--shell=bash", "--exclude=SC1090,SC2154", script]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout

@@ -1,0 +1,114 @@
+"""What nginx lets through, walked with the real nginx and an echo in headscale's place."""
+
+import base64
+import hashlib
+import json
+import re
+
+import pytest
+from server_image import HERE, ServerImage, sample_system, sample_tree, server_image
+
+HEADSCALE, UI = "headscale.example.org", "headscale-ui.example.org"
+
+
+@pytest.fixture(scope="module")
+def server() -> ServerImage:
+    return server_image()
+
+
+@pytest.fixture(scope="module")
+def nginx(server: ServerImage) -> str:
+    """The path of nginx.conf, with all there that nginx wants to start."""
+    system = sample_system()
+    server.output("mkdir", "-p", "/run/nginx", "/var/cache/nginx", "/var/log/nginx")
+    for name in (HEADSCALE, UI):
+        script = re.search(r"ExecStart=(\S+)", server.read(f"{system}/etc/systemd/system/acme-{name}.service"))
+        assert script is not None
+        directory = f"/var/lib/acme/{name}"
+        server.output("mkdir", "-p", directory)
+        server.output("env", f"DOMAIN={name}", f"DIRECTORY={directory}", script[1])
+    return f"{system}/etc/nginx/nginx.conf"
+
+
+def test_nginx_takes_its_configuration(server: ServerImage, nginx: str):
+    server.output("nginx", "-t", "-c", nginx)
+
+
+Answer = tuple[int, list[list[str]], str]
+
+
+def walk(server: ServerImage, nginx: str, *requests: tuple[str, str, str]) -> list[Answer]:
+    asked = [[*request, {"X-Real-IP": "192.0.2.1", "True-Client-IP": "192.0.2.1"}] for request in requests]
+    server.put("/walk.py", (HERE / "nginx_walk.py").read_text())
+    return json.loads(server.output("python3", "/walk.py", nginx, stdin=json.dumps(asked)))
+
+
+def test_only_known_paths_are_passed_on(server: ServerImage, nginx: str):
+    known = ["/health", "/key?v=130", "/version", "/derp", "/derp/latency-check", "/register/hskey-authreq-x", "/apple"]
+    closed = ["/", "/verify", "/swagger", "/metrics", "/debug/config", "/api/v1/user", "/web/", "/key/x", "/healthz"]
+    answers = walk(server, nginx, *((HEADSCALE, "GET", path) for path in known + closed))
+    status = dict(zip(known + closed, (answer[0] for answer in answers), strict=True))
+    assert status == {path: 200 for path in known} | {path: 404 for path in closed}
+
+
+def test_the_web_interface_calls_a_part_of_the_api_only(server: ServerImage, nginx: str):
+    expected = {
+        ("GET", "/api/v1/user"): 200,
+        ("POST", "/api/v1/node/1/tags"): 200,
+        ("PUT", "/api/v1/user"): 403,
+        ("GET", "/api/v1/policy"): 404,
+        ("GET", "/ts2021"): 404,
+        ("GET", "/"): 302,
+        ("GET", "/web/"): 200,
+        ("GET", "/web/users.html"): 200,
+        ("GET", "/web/no-such-page"): 404,
+        ("POST", "/web/"): 405,
+    }
+    answers = walk(server, nginx, *((UI, method, path) for method, path in expected))
+    assert dict(zip(expected, (answer[0] for answer in answers), strict=True)) == expected
+
+
+def test_every_answer_has_each_security_header_once(server: ServerImage, nginx: str):
+    requests = [
+        (HEADSCALE, "GET", "/health"),
+        (HEADSCALE, "GET", "/"),
+        (UI, "GET", "/web/"),
+        (UI, "GET", "/api/v1/user"),
+    ]
+    for request, (_, headers, _) in zip(requests, walk(server, nginx, *requests), strict=True):
+        names = [name.lower() for name, value in headers if value != "headscale's own"]
+        for name in (
+            "strict-transport-security",
+            "x-frame-options",
+            "x-content-type-options",
+            "referrer-policy",
+            "content-security-policy",
+        ):
+            assert names.count(name) == 1, f"{request}: {name} in {headers}"
+        assert "headscale's own" not in [value for _, value in headers], f"{request}: {headers}"
+
+
+def test_headscale_hears_the_real_address_only(server: ServerImage, nginx: str):
+    ((_, _, body),) = walk(server, nginx, (HEADSCALE, "GET", "/health"))
+    heard = {name.lower(): value for name, value in json.loads(body).items()}
+    assert heard["x-forwarded-for"] == "127.0.0.1"
+    assert not {"x-real-ip", "true-client-ip"} & heard.keys()
+
+
+def test_who_is_not_allowed_does_not_see_the_web_interface(server: ServerImage, nginx: str):
+    system = server.build(server.tree("allowed", uiAllowedNetworks=["192.0.2.0/24"]))
+    answers = walk(server, f"{system}/etc/nginx/nginx.conf", (UI, "GET", "/web/"), (UI, "GET", "/api/v1/user"))
+    assert [answer[0] for answer in answers] == [403, 403]
+
+
+def test_the_policy_of_the_pages_names_their_scripts(server: ServerImage):
+    sample_system()
+    ui = server.evaluate(sample_tree(), f'services.nginx.virtualHosts."{UI}".root')
+    policy = server.read(f"{ui}/csp.conf")
+    pages = server.output("find", f"{ui}/web", "-name", "*.html").split()
+    assert len(pages) == 5
+    for page in pages:
+        script = re.search(r"<script>(.*?)</script>", server.read(page), re.DOTALL)
+        assert script is not None
+        digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy

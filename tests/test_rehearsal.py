@@ -1,0 +1,46 @@
+"""The main job, run as its own command: what it proves is in its table, and it leaves nothing behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rehearsal import cgroups
+
+PROGRAM = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.rehearsal
+def test_the_rehearsal_proves_every_line_of_its_table(capfd: pytest.CaptureFixture[str]):
+    before = left_behind()
+    with capfd.disabled():
+        print()
+        done = subprocess.run([sys.executable, "-m", "rehearsal"], cwd=PROGRAM)
+    assert done.returncode == 0
+    assert left_behind() == before
+
+
+def left_behind() -> dict[str, set[str]]:
+    """Mounts, namespaces, links and control groups of this machine that a rehearsal could have made."""
+    trees = cgroups.hierarchies()
+    return {
+        "mounts": set(Path("/proc/self/mounts").read_text().splitlines()),
+        "namespaces": {path.name for path in Path("/run/netns").glob("*")},
+        "links": {path.name for path in Path("/sys/class/net").iterdir()},
+        "groups": {path.name for tree in trees for path in tree.iterdir() if cgroups.NAME.fullmatch(path.name)},
+        "processes": rehearsing(),
+    }
+
+
+def rehearsing() -> set[str]:
+    """Processes of other namespaces than ours."""
+    own = Path("/proc/self/ns/pid").readlink()
+    return {path.name for path in Path("/proc").glob("[0-9]*") if _namespace(path) not in (None, own)}
+
+
+def _namespace(process: Path) -> Path | None:
+    try:
+        return (process / "ns/pid").readlink()
+    except OSError:
+        return None
