@@ -16,7 +16,7 @@ from rehearsal import stun
 from rehearsal.devices import Device
 from rehearsal.report import Line, Report
 from rehearsal.stack import Outcome
-from rehearsal.wait import eventually
+from rehearsal.wait import Gap, eventually, gaps
 from rehearsal.world import World, public_key, scan_host_key
 
 HEADSCALE, UI = "headscale.example.org", "headscale-ui.example.org"
@@ -87,7 +87,9 @@ class Story:
         assert current == look("readlink", "-f", "/nix/var/nix/profiles/system")
         assert f"init={current}/init" in look("cat", "/boot/grub/grub.cfg"), "the boot default is another system"
         assert look("sh", "-c", "ls -d /old-root 2>/dev/null || true") == "", "Debian's remains are still there"
-        return current.removeprefix("/nix/store/")
+        late = self.world.dialled_late()
+        gaps.append(Gap(what="NixOS answers SSH", waited=0.0, late=late))
+        return f"{current[11:19]}...; it answered SSH {late:.1f} s before `pulumi up` dialled again"
 
     def units_run(self) -> str:
         for unit in UNITS:

@@ -1,4 +1,4 @@
-"""Everything around the program at once: internet, clouds, certificate authority, servers, devices, the operator's stack."""
+"""Everything around the program at once: internet, clouds, certificate authority, servers, devices, the stack."""
 
 import json
 import subprocess
@@ -88,6 +88,12 @@ class World:
     def deploys_begun(self) -> int:
         return int(self.console("cat", "/var/lib/deployment/begun"))
 
+    def dialled_late(self) -> float:
+        """Seconds between NixOS's sshd listening for the first time and the first login of `pulumi up`."""
+        lines = self.console("journalctl", "--boot", "--unit", "sshd", "--output", "json").splitlines()
+        entries = [json.loads(line) for line in lines]
+        return (_first(entries, "Accepted publickey") - _first(entries, "Server listening")) / 1e6
+
     @contextmanager
     def boot_loader_read_only(self) -> Iterator[None]:
         """Activating a system still works, making it the boot default does not."""
@@ -116,14 +122,18 @@ class World:
 @contextmanager
 def world(run: Run, prepared: Prepared, say: Callable[[str], None]) -> Iterator[World]:
     """Start everything; when the block ends, nothing of it runs any more."""
-    with internet(), names(run) as resolver, acme(run) as authority:
-        with Machines(run=run, image=prepared.layers, ca_bundle=authority.bundle) as machines:
-            secrets = keys.make(run.directory("keys"), prepared.programs)
-            stack = _stack(run, prepared, secrets, say)
-            hetzner = Hetzner(machines, stack.environment["HCLOUD_TOKEN"])
-            cloudflare = Cloudflare(ZONE, stack.environment["CLOUDFLARE_API_TOKEN"], resolver.publish)
-            with serve(hetzner, port=HETZNER_PORT), serve(cloudflare, port=CLOUDFLARE_PORT):
-                yield World(run, prepared, machines, hetzner, cloudflare, stack, secrets, ca_bundle=authority.bundle)
+    with (
+        internet(),
+        names(run) as resolver,
+        acme(run) as authority,
+        Machines(run=run, image=prepared.layers, ca_bundle=authority.bundle) as machines,
+    ):
+        secrets = keys.make(run.directory("keys"), prepared.programs)
+        stack = _stack(run, prepared, secrets, say)
+        hetzner = Hetzner(machines, stack.environment["HCLOUD_TOKEN"])
+        cloudflare = Cloudflare(ZONE, stack.environment["CLOUDFLARE_API_TOKEN"], resolver.publish)
+        with serve(hetzner, port=HETZNER_PORT), serve(cloudflare, port=CLOUDFLARE_PORT):
+            yield World(run, prepared, machines, hetzner, cloudflare, stack, secrets, authority.bundle)
 
 
 def _stack(run: Run, prepared: Prepared, secrets: StackSecrets, say: Callable[[str], None]) -> Stack:
@@ -135,6 +145,11 @@ def _stack(run: Run, prepared: Prepared, secrets: StackSecrets, say: Callable[[s
         stack.set(key, value, secret=True)
     stack.set("secretsFile", str(secrets.sops_file))
     return stack
+
+
+def _first(entries: list[dict[str, str]], words: str) -> int:
+    """When the journal has these words first, in microseconds."""
+    return next(int(entry["__REALTIME_TIMESTAMP"]) for entry in entries if words in entry["MESSAGE"])
 
 
 def public_key(path: Path) -> str:

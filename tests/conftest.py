@@ -16,6 +16,8 @@ from sshd import Sshd
 
 from rehearsal import plugins, programs
 
+pytest_plugins = ["mocked"]
+
 PROGRAM = Path(__file__).parent / "plugins_program"
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import pytest
-from test_program import program, recorded  # noqa: F401
 
 from config import ConfigError
 

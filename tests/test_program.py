@@ -1,103 +1,14 @@
-"""The whole program under mocks: what it asks of the providers, and what it never shows."""
+"""What the program asks of the providers, and what it never shows."""
 
 import base64
 import io
 import json
-import runpy
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import asyncssh
-import pulumi
-import pytest
-from pulumi.runtime import mocks, rpc, settings
-
-PROGRAM = Path(__file__).resolve().parent.parent
-SECRET = rpc._special_sig_key
-
-Inputs = dict[str, dict]
-
-
-def private_key() -> str:
-    return asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
-
-
-SECRETS = {"deployKey": private_key(), "sshHostKey": private_key(), "hostAgeKey": "AGE-SECRET-KEY-1CANARY"}
-
-
-class Recorder(mocks.Mocks):
-    """Remembers each resource's inputs; answers as a cloud with one zone and one server would."""
-
-    def __init__(self, inputs: Inputs) -> None:
-        self.inputs = inputs
-
-    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict]:
-        self.inputs[args.name] = args.inputs
-        outputs = {
-            "hcloud:index/primaryIp:PrimaryIp": {
-                "ipAddress": "203.0.113.10",
-                "ipNetwork": "2001:db8:10::/64",
-            },
-            "hcloud:index/server:Server": {"ipv4Address": "203.0.113.10"},
-            "command:remote:Command": {"stdout": json.dumps({"generation": 1, "key": "k", "expiresAt": "t"})},
-        }
-        return "7", args.inputs | outputs.get(args.typ, {})
-
-    def call(self, args: mocks.MockCallArgs) -> dict:
-        assert args.token == "cloudflare:index/getZone:getZone", f"the program invoked {args.token}"
-        return {"zoneId": "z1", "name": args.args["filter"]["name"]}
-
-
-@pytest.fixture
-def recorded() -> Inputs:
-    """The inputs of the last run's resources, also when it ended with an error."""
-    return {}
-
-
-@pytest.fixture
-def program(recorded: Inputs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Inputs]]:
-    """Runs __main__.py with a configuration; returns every resource's inputs by name."""
-    secrets_file = tmp_path / "secrets.yaml"
-    secrets_file.write_text("sops: {}\n")
-    monkeypatch.chdir(PROGRAM)
-    monkeypatch.syspath_prepend(str(PROGRAM))
-    facts = {"confirmedDigest": "", "confirmedToken": "", "deploysBegun": 0}
-
-    async def answer(*_: object) -> dict:
-        return facts
-
-    def run(**config: object) -> Inputs:
-        recorder = Recorder(recorded)
-        mocks.set_mocks(recorder, project="headscale", stack="prod", preview=False)
-        values = defaults() | SECRETS | {"domain": "example.org", "acmeEmail": "a@example.org"}
-        values |= {"secretsFile": str(secrets_file)} | config
-        texts = {f"headscale:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
-        pulumi.runtime.set_all_config(texts, secret_keys=[f"headscale:{key}" for key in SECRETS])
-        from components import host_facts
-
-        monkeypatch.setattr(host_facts, "_ask", answer)
-        _run_to_the_end(lambda: runpy.run_path("__main__.py"))
-        return recorder.inputs
-
-    yield run
-    settings.reset_options()
-
-
-def _run_to_the_end(body: Callable[[], object]) -> None:
-    @pulumi.runtime.test
-    def wrapped() -> None:
-        body()
-
-    wrapped()
-
-
-def defaults() -> dict[str, object]:
-    import yaml
-
-    declared = yaml.safe_load((PROGRAM / "Pulumi.yaml").read_text())["config"]
-    return {key: entry["default"] for key, entry in declared.items() if "default" in entry}
+from mocked import SECRET, SECRETS, Inputs
 
 
 def commands(inputs: Inputs) -> dict[str, dict]:
