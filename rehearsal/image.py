@@ -75,7 +75,7 @@ def layer(programs: Path) -> Path:
 def _lay(target: Path, programs: Path) -> None:
     shutil.copytree(RECIPE / "bin", target / "bin", symlinks=True)
     for name in PROGRAMS:
-        shutil.copy(programs / name, target / "bin" / name)
+        (target / "bin" / name).hardlink_to(programs / name)
     for name in ("nixpkgs", "sops-nix"):
         shutil.copytree(HERE / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
 

@@ -89,12 +89,12 @@ class Machine:
         with self.lock:
             if self.process is not process:
                 return
+            if status != REBOOT:
+                with open(self.console, "a") as console:
+                    console.write(f"\nThe server is off: systemd-nspawn left with status {status}.\n")
             self.power_off()
             if status == REBOOT:
                 self._boot()
-            else:
-                with open(self.console, "a") as console:
-                    console.write(f"\nThe server is off: systemd-nspawn left with status {status}.\n")
 
     def leader(self) -> int:
         """The process number of the container's process 1, seen from here."""

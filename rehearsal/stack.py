@@ -53,12 +53,13 @@ class Stack:
         for name in ("Pulumi.yaml", self.config_file.name):
             shutil.copy(PROGRAM / name, directory)
         self.environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}:{_engine(directory / 'bin', programs)}:{os.environ['PATH']}",
+            "PATH": f"{Path(sys.executable).parent}:{programs}:{os.environ['PATH']}",
             "PULUMI_HOME": str(plugins),
             "PULUMI_BACKEND_URL": f"file://{directory / 'state'}",
             "PULUMI_CONFIG_PASSPHRASE": secrets.token_urlsafe(),
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
             # `--event-log` is a flag for debugging.
             "PULUMI_DEBUG_COMMANDS": "true",
             "PULUMI_ERROR_OUTPUT_STRING": "1",
@@ -127,15 +128,6 @@ class Stack:
         if done.returncode:
             raise PulumiFailed(f"pulumi {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
         return done.stdout
-
-
-def _engine(directory: Path, programs: Path) -> Path:
-    """A directory with the engine and its language host alone: a plugin on PATH would win over the installed one."""
-    directory.mkdir()
-    for program in programs.glob("pulumi*"):
-        if not program.name.startswith("pulumi-resource-"):
-            (directory / program.name).symlink_to(program)
-    return directory
 
 
 def _operations(events: Path) -> Iterator[tuple[str, str]]:

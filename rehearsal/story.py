@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from rehearsal import stun
 from rehearsal.devices import Device
@@ -39,15 +40,19 @@ class Story:
         self.names_and_certificates()
         self.https()
         self.stun()
-        with self.world.device("laptop") as laptop, self.world.device("phone") as phone:
-            self.join(laptop, phone)
+        with (
+            self.world.device("laptop") as laptop,
+            self.world.device("phone") as phone,
+            self.world.device("cafe", nat="no-stun") as cafe,
+            self.world.device("train", nat="no-stun") as train,
+        ):
+            self.join(laptop, phone, cafe, train)
             self.talk(laptop, phone)
+            self.relay(cafe, train)
             self.nothing_changes()
             self.change(laptop, phone)
             self.failed_confirm()
             self.there_and_back()
-        with self.world.device("cafe", nat="no-stun") as cafe, self.world.device("train", nat="random") as train:
-            self.relay(cafe, train)
         self.destroy()
 
     # -- create -------------------------------------------------------------------------------------------------
@@ -164,15 +169,16 @@ class Story:
 
     # -- devices ------------------------------------------------------------------------------------------------
 
-    def join(self, laptop: Device, phone: Device) -> None:
+    def join(self, laptop: Device, *others: Device) -> None:
         with self.report.step("the output joinCommand joins a first device") as line:
             laptop.join(self.outputs["joinCommand"])
-            self.online = time.monotonic() - self.begun
-            line.note = f"online {self.online:.1f} s after `pulumi up` was typed"
-        with self.report.step("the same key joins a second one; headscale lists both"):
-            phone.join(self.outputs["joinCommand"])
+            line.note = f"online {time.monotonic() - self.begun:.1f} s after `pulumi up` was typed"
+        with self.report.step("the same key joins three more, at once; headscale lists all") as line:
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda device: device.join(self.outputs["joinCommand"]), others))
             nodes = json.loads(self.world.console("headscale", "nodes", "list", "--output", "json"))
-            assert {node["name"] for node in nodes} == {"laptop", "phone"}, nodes
+            assert {node["name"] for node in nodes} == {device.name for device in (laptop, *others)}, nodes
+            line.note = ", ".join(sorted(node["name"] for node in nodes))
         with self.report.step("`tailscale netcheck` on a device finds the server's DERP region and STUN") as line:
             line.note = self.netcheck(laptop)
 
@@ -202,9 +208,7 @@ class Story:
         return eventually(look, f"a {wanted} path from {device.name} to {peer.name}", JOIN_TIMEOUT)
 
     def relay(self, cafe: Device, train: Device) -> None:
-        with self.report.step("UDP 3478 blocked, a hard NAT on the other side: the server's DERP relays") as line:
-            cafe.join(self.outputs["joinCommand"])
-            train.join(self.outputs["joinCommand"])
+        with self.report.step("the same NATs with UDP 3478 blocked: the server's DERP relays") as line:
             eventually(lambda: cafe.ping(train.addresses()[0]), "cafe pings train", JOIN_TIMEOUT)
             line.note = self.path_is(cafe, train, "relay")
 

@@ -1,5 +1,6 @@
 """The whole program under mocks: `program` runs __main__.py, `recorded` is what it asked of the providers."""
 
+import asyncio
 import json
 import runpy
 from collections.abc import Callable, Iterator
@@ -54,7 +55,18 @@ def recorded() -> Inputs:
 
 
 @pytest.fixture
-def program(recorded: Inputs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Inputs]]:
+def event_loop_of_the_thread() -> Iterator[None]:
+    """Pulumi takes the thread's event loop, which another test may have closed."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()
+
+
+@pytest.fixture
+def program(
+    recorded: Inputs, event_loop_of_the_thread: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[..., Inputs]]:
     """Runs __main__.py with a configuration; returns every resource's inputs by name."""
     secrets_file = tmp_path / "secrets.yaml"
     secrets_file.write_text("sops: {}\n")
