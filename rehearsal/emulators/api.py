@@ -1,8 +1,8 @@
-"""What the cloud emulators share: JSON over HTTP/1.1, routes, a bearer token, and a log of the requests.
+"""What the cloud emulators share: JSON over HTTP/1.1, routes, a bearer token, a log of the requests, and faults.
 
 An API brings its own error shape. Whatever it does not model is answered with 501 in that shape and
-remembered in `unexpected`, so that a run can fail on it. Not modelled: TLS, rate limits, read-only tokens,
-faults.
+remembered in `unexpected`, so that a run can fail on it. Faults happen only when they are asked for, as `faults.py`
+tells. Not modelled: TLS, rate limits of its own, read-only tokens.
 """
 
 import json
@@ -17,6 +17,8 @@ from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qs, urlsplit
+
+from rehearsal.emulators.faults import Fault
 
 Json = dict[str, Any]
 
@@ -34,6 +36,8 @@ class NotModelled(Exception):
 
 
 class Call(NamedTuple):
+    """A request and the status that its client got, 0 where the connection was dropped."""
+
     method: str
     path: str
     status: int
@@ -47,7 +51,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    body: Json | None = None
+    """JSON; a text is sent as a page of HTML."""
+
+    body: Json | str | None = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -83,6 +89,7 @@ class Api:
         self.lock = threading.RLock()
         self.calls: list[Call] = []
         self.unexpected: list[str] = []
+        self.faults: list[Fault] = []
         self._token = token
 
     @cached_property
@@ -95,13 +102,37 @@ class Api:
     def error_body(self, error: ApiError, code: str | int) -> Json:
         raise NotImplementedError
 
-    def respond(self, method: str, target: str, authorization: str, content: bytes) -> Response:
-        """Answer one request. Every request passes here and nowhere else: the place to inject faults from."""
-        url = urlsplit(target)
+    def fail(self, *faults: Fault) -> None:
+        """Have these faults, each as often as it says; those that have not struck yet are in `faults`."""
         with self.lock:
-            response = self._answer(method, url.path, parse_qs(url.query), authorization, content)
-            self.calls.append(Call(method, url.path, response.status))
+            self.faults += [fault for fault in faults for _ in range(fault.times)]
+
+    def respond(self, method: str, target: str, authorization: str, content: bytes) -> Response | None:
+        """Answer one request, None to drop its connection. Every request passes here and nowhere else."""
+        url = urlsplit(target)
+
+        def work() -> Response:
+            with self.lock:
+                return self._answer(method, url.path, parse_qs(url.query), authorization, content)
+
+        fault = self._next_fault(method, url.path)
+        response = fault.strike(work, lambda: self._injected(fault)) if fault else work()
+        self.calls.append(Call(method, url.path, response.status if response else 0))
         return response
+
+    def _next_fault(self, method: str, path: str) -> Fault | None:
+        below = path.removeprefix(self.prefix.rstrip("/"))
+        with self.lock:
+            found = next((fault for fault in self.faults if fault.strikes(method, below)), None)
+            if found:
+                self.faults.remove(found)
+        return found
+
+    def _injected(self, fault: Fault) -> Response:
+        status, message = fault.status or 500, f"injected fault of {fault.request}"
+        if fault.code is None:
+            return Response(f"<html><title>{status}: {message}</title></html>", status)
+        return Response(self.error_body(ApiError(status, message), fault.code), status)
 
     def _answer(
         self, method: str, path: str, query: Mapping[str, list[str]], authorization: str, content: bytes
@@ -144,6 +175,12 @@ def _object(content: bytes) -> Mapping[str, Any]:
     return body
 
 
+def _encoded(body: Json | str | None) -> tuple[bytes, str]:
+    if isinstance(body, str):
+        return body.encode(), "text/html"
+    return b"" if body is None else json.dumps(body).encode(), "application/json"
+
+
 def _connection(api: Api) -> type[BaseHTTPRequestHandler]:
     class Connection(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -155,12 +192,15 @@ def _connection(api: Api) -> type[BaseHTTPRequestHandler]:
             content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             authorization = self.headers.get("Authorization", "")
             response = api.respond(self.command, self.path, authorization, content)
-            body = b"" if response.body is None else json.dumps(response.body).encode()
+            if response is None:
+                self.close_connection = True
+                return
+            body, kind = _encoded(response.body)
             self.send_response(response.status)
             for name, value in response.headers.items():
                 self.send_header(name, value)
             if response.status != 204:
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
