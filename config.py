@@ -1,17 +1,23 @@
 """The stack's configuration, read once and checked before anything is created.
 
-Keys, types and defaults are declared in Pulumi.yaml; what an empty default stands for is decided here.
+Keys, types and defaults are declared in Pulumi.yaml; what an empty default stands for is decided here, and what a
+value must be like in rules.py. Plain values of secrets are looked at here, to check them, and nowhere else.
 """
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pulumi
+import yaml
+from pulumi.runtime.config import CONFIG, get_config_env
 
-Network = IPv4Network | IPv6Network
+import rules
+
+T = TypeVar("T")
+DECLARED = yaml.safe_load((Path(__file__).parent / "Pulumi.yaml").read_text())["config"]
 
 
 class ConfigError(pulumi.RunError):
@@ -22,7 +28,7 @@ class KeyPair(NamedTuple):
     """An SSH key: the private half secret, the public half as a line for authorized_keys."""
 
     private: pulumi.Output[str]
-    public: pulumi.Output[str]
+    public: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +41,6 @@ class PreauthKey:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtraRecord:
-    """A MagicDNS record beyond the devices' own, in headscale's own shape (`dns.extra_records`)."""
-
-    name: str
-    type: str
-    value: str
-
-    @staticmethod
-    def parse(text: str) -> "ExtraRecord":
-        name, address = text.split()
-        return ExtraRecord(name=name, type="AAAA" if ip_address(address).version == 6 else "A", value=address)
-
-
-@dataclass(frozen=True, kw_only=True)
 class StackConfig:
     """Everything an operator can set, complete and valid."""
 
@@ -57,13 +49,14 @@ class StackConfig:
     headscale_name: str
     ui_name: str
     base_domain: str
-    extra_records: tuple[ExtraRecord, ...]
+    extra_records: tuple[rules.ExtraRecord, ...]
     acme_email: str
     acme_server: str
     server_type: str
     location: str
-    admin_networks: tuple[Network, ...]
-    ui_allowed_networks: tuple[Network, ...]
+    admin_networks: tuple[rules.Network, ...]
+    ui_allowed_networks: tuple[rules.Network, ...]
+    authorized_keys: tuple[str, ...]
     users: tuple[str, ...]
     preauth_key: PreauthKey
     policy_file: Path
@@ -76,7 +69,13 @@ class StackConfig:
     @staticmethod
     def load() -> "StackConfig":
         """Read the stack's configuration; raise ConfigError naming every mistake found."""
-        return _Reader(pulumi.Config()).stack_config()
+        config = _Reader(pulumi.Config()).stack_config()
+        if not config.admin_networks:
+            pulumi.log.warn(
+                "headscale:adminNetworks is empty: anyone can reach SSH; "
+                "`pulumi config set --path 'headscale:adminNetworks[0]' NETWORK` closes it"
+            )
+        return config
 
     @property
     def names(self) -> tuple[str, str]:
@@ -114,29 +113,14 @@ class StackConfig:
             "system": self.system,
             "hostName": self.server_name,
             "baseDomain": self.base_domain,
-            "authorizedKeys": [self.deploy_key.public],
+            "authorizedKeys": [self.deploy_key.public, *self.authorized_keys],
             "adminNetworks": [str(network) for network in self.admin_networks],
             "uiAllowedNetworks": [str(network) for network in self.ui_allowed_networks],
             "acmeEmail": self.acme_email,
             "acmeServer": self.acme_server,
-            "extraRecords": [vars(record) for record in self.extra_records],
+            "extraRecords": [record._asdict() for record in self.extra_records],
             "userNames": list(self.users),
         }
-
-
-def public_key(private_key: str) -> str:
-    """The public line ("ssh-ed25519 AAAA...") of a private key in OpenSSH form without a passphrase."""
-    from cryptography.hazmat.primitives import serialization
-
-    key = serialization.load_ssh_private_key(private_key.encode(), password=None).public_key()
-    return key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
-
-
-_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-_DOMAIN = re.compile(rf"(?=.{{1,253}}$)({_LABEL}\.)+[a-z][a-z0-9-]*[a-z0-9]")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
-_DURATION = re.compile(r"(\d+(ms|[smhdwy]))+")
-_USER = re.compile(r"[a-z][a-z0-9-]*[a-z0-9]")
 
 
 class _Reader:
@@ -147,89 +131,92 @@ class _Reader:
         self.mistakes: list[str] = []
 
     def stack_config(self) -> StackConfig:
-        domain = self.domain("domain")
-        headscale_name = self.domain("headscaleName", f"headscale.{domain}")
-        base_domain = self.domain("baseDomain", f"ts.{domain}")
-        if headscale_name == base_domain or headscale_name.endswith(f".{base_domain}"):
-            self.wrong("baseDomain", base_domain, f"must not be {headscale_name} or a parent of it")
-        stack = StackConfig(
+        self.no_unknown_keys()
+        domain = self.read("domain", rules.domain)
+        recipient = self.read("hostAgeKey", rules.age_identity, missing=None)
+        config = StackConfig(
             server_name=f"{pulumi.get_stack()}-headscale",
-            zone=self.domain("zone", domain),
-            headscale_name=headscale_name,
-            ui_name=self.domain("uiName", f"headscale-ui.{domain}"),
-            base_domain=base_domain,
-            extra_records=self.parsed_list("extraRecords", ExtraRecord.parse, '"NAME ADDRESS"'),
-            acme_email=self.matching("acmeEmail", _EMAIL, "an e-mail address"),
-            acme_server=self.matching("acmeServer", re.compile(r"https://\S+"), "an https:// address"),
-            server_type=self.matching("serverType", re.compile(r"[a-z]+\d+"), "a server type such as cx23"),
-            location=self.matching("location", re.compile(r"[a-z]{3}\d?"), "a location such as nbg1"),
-            admin_networks=self.networks("adminNetworks"),
-            ui_allowed_networks=self.networks("uiAllowedNetworks"),
-            users=self.users(),
-            preauth_key=self.preauth_key(),
-            policy_file=self.file("policyFile", "nix/policy.hujson"),
-            secrets_file=self.file("secretsFile", f"nix/secrets/{pulumi.get_stack()}.yaml"),
+            zone=self.read("zone", rules.domain, default=domain),
+            headscale_name=self.read("headscaleName", rules.domain, default=f"headscale.{domain}"),
+            ui_name=self.read("uiName", rules.domain, default=f"headscale-ui.{domain}"),
+            base_domain=self.read("baseDomain", rules.domain, default=f"ts.{domain}"),
+            extra_records=self.read_list("extraRecords", rules.extra_record),
+            acme_email=self.read("acmeEmail", rules.email),
+            acme_server=self.read("acmeServer", rules.url),
+            server_type=self.read("serverType", rules.server_type),
+            location=self.read("location", rules.location),
+            admin_networks=self.read_list("adminNetworks", rules.network),
+            ui_allowed_networks=self.read_list("uiAllowedNetworks", rules.network),
+            authorized_keys=self.read_list("authorizedKeys", rules.public_key),
+            users=self.read_list("users", rules.user),
+            preauth_key=PreauthKey(
+                expiration=self.read("preauthKeyExpiration", rules.duration),
+                reusable=self.config.require_bool("preauthKeyReusable"),
+                serial=self.config.require("preauthKeySerial"),
+            ),
+            policy_file=self.read("policyFile", lambda text: rules.policy(rules.file(text))),
+            secrets_file=self.read(
+                "secretsFile",
+                lambda text: rules.sops_file(rules.file(text), recipient),
+                default=f"nix/secrets/{pulumi.get_stack()}.yaml",
+            ),
             protect=self.config.require_bool("protect"),
             deploy_key=self.key_pair("deployKey"),
             ssh_host_key=self.key_pair("sshHostKey"),
             host_age_key=self.config.require_secret("hostAgeKey"),
         )
+        self.fit_together(config)
         if self.mistakes:
-            raise ConfigError("the configuration cannot be used:\n" + "\n".join(f"  {m}" for m in self.mistakes))
-        if not stack.admin_networks:
-            pulumi.log.warn(
-                "headscale:adminNetworks is empty: anyone can reach SSH; "
-                "`pulumi config set --path 'headscale:adminNetworks[0]' NETWORK` closes it"
-            )
-        return stack
+            raise ConfigError("\n  ".join(["the configuration cannot be used:", *self.mistakes]))
+        return config
 
-    def wrong(self, key: str, value: object, remedy: str) -> None:
-        self.mistakes.append(f"headscale:{key}: {value!r} {remedy}; `pulumi config set headscale:{key} ...`")
+    def fit_together(self, config: StackConfig) -> None:
+        for key, name in (("headscaleName", config.headscale_name), ("uiName", config.ui_name)):
+            if not rules.inside(name, config.zone):
+                self.wrong(key, name, f"is not in the zone {config.zone}; headscale:zone names another")
+            if rules.inside(name, config.base_domain):
+                self.wrong("baseDomain", config.base_domain, f"must not be {name} or a parent of it")
+        if config.headscale_name == config.ui_name:
+            self.wrong("uiName", config.ui_name, "is headscale's name as well")
+        if not config.users:
+            self.wrong("users", [], "must name at least one user")
+        if config.deploy_key.public and config.deploy_key.public == config.ssh_host_key.public:
+            self.wrong("sshHostKey", None, "is the deploy key as well; `ssh-keygen -t ed25519` makes another")
 
-    def matching(self, key: str, pattern: re.Pattern[str], what: str, default: str = "") -> str:
+    def no_unknown_keys(self) -> None:
+        given = {key.partition(":")[2] for key in {**get_config_env(), **CONFIG.get()} if key.startswith("headscale:")}
+        for key in sorted(given - set(DECLARED)):
+            near = get_close_matches(key, DECLARED, n=1)
+            meant = f"; did you mean headscale:{near[0]}?" if near else ""
+            self.mistakes.append(f"headscale:{key} is no key of this program{meant} `pulumi config rm headscale:{key}`")
+
+    def read(self, key: str, rule: Callable[[str], T], default: str = "", missing: T | str = "") -> T:
+        """The value of a key as `rule` has it; after a mistake, `missing` in its place."""
         value = self.config.get(key) or default
-        if not pattern.fullmatch(value):
-            self.wrong(key, value, f"is not {what}")
-        return value
+        try:
+            return rule(value)
+        except rules.Rejected as problem:
+            self.wrong(key, None if DECLARED[key].get("secret") else value, str(problem))
+            return missing  # type: ignore[return-value]
 
-    def domain(self, key: str, default: str = "") -> str:
-        return self.matching(key, _DOMAIN, "a domain name in lower case", default)
-
-    def parsed_list(self, key: str, parse, form: str) -> tuple:
+    def read_list(self, key: str, rule: Callable[[str], T]) -> tuple[T, ...]:
         parsed = []
-        for value in self.config.require_object(key):
+        values = self.config.require_object(key)
+        for index, value in enumerate(values):
             try:
-                parsed.append(parse(value))
-            except ValueError as error:
-                self.wrong(key, value, f"is not of the form {form}: {error}")
+                parsed.append(rule(value))
+            except rules.Rejected as problem:
+                self.wrong(f"{key}[{index}]", value, str(problem))
+        for value in sorted({value for value in values if values.count(value) > 1}):
+            self.wrong(key, value, "stands there twice")
         return tuple(parsed)
-
-    def networks(self, key: str) -> tuple[Network, ...]:
-        return self.parsed_list(key, ip_network, "203.0.113.0/24")
-
-    def users(self) -> tuple[str, ...]:
-        users = tuple(self.config.require_object("users"))
-        for user in users:
-            if not _USER.fullmatch(user):
-                self.wrong("users", user, "is not a user name: lower-case letters, digits and dashes")
-        if not users or len(set(users)) != len(users):
-            self.wrong("users", list(users), "must name at least one user, each once")
-        return users
 
     def key_pair(self, key: str) -> KeyPair:
         # `pulumi config set` drops the last newline, and OpenSSH does not read a key without it.
         private = self.config.require_secret(key).apply(lambda text: text.strip() + "\n")
-        return KeyPair(private, pulumi.Output.unsecret(private.apply(public_key)))
+        return KeyPair(private, self.read(key, rules.private_key))
 
-    def preauth_key(self) -> PreauthKey:
-        return PreauthKey(
-            expiration=self.matching("preauthKeyExpiration", _DURATION, "a duration such as 24h or 30d"),
-            reusable=self.config.require_bool("preauthKeyReusable"),
-            serial=self.config.require("preauthKeySerial"),
-        )
-
-    def file(self, key: str, default: str) -> Path:
-        path = Path(self.config.get(key) or default)
-        if not path.is_file():
-            self.wrong(key, str(path), "is not a file")
-        return path
+    def wrong(self, key: str, value: object, problem: str) -> None:
+        found = "" if value is None else f" {value!r}"
+        flag = "--secret " if value is None else "--path " if "[" in key else ""
+        self.mistakes.append(f"headscale:{key}:{found} {problem}; `pulumi config set {flag}headscale:{key} ...`")

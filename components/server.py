@@ -19,8 +19,8 @@ class ServerArgs:
     server_type: str
     location: str
     admin_networks: Sequence[IPv4Network | IPv6Network]
-    deploy_key: tuple[pulumi.Output[str], pulumi.Output[str]]
-    host_key: tuple[pulumi.Output[str], pulumi.Output[str]]
+    deploy_key: tuple[pulumi.Output[str], str]
+    host_key: tuple[pulumi.Output[str], str]
     protect: bool
 
 

@@ -11,6 +11,7 @@ import pulumi
 import pytest
 import yaml
 from pulumi.runtime import mocks, rpc, settings
+from pyrage import x25519
 
 PROGRAM = Path(__file__).resolve().parent.parent
 SECRET = rpc._special_sig_key
@@ -22,7 +23,15 @@ def private_key() -> str:
     return asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
 
 
-SECRETS = {"deployKey": private_key(), "sshHostKey": private_key(), "hostAgeKey": "AGE-SECRET-KEY-1CANARY"}
+HOST = x25519.Identity.generate()
+SECRETS = {"deployKey": private_key(), "sshHostKey": private_key(), "hostAgeKey": str(HOST)}
+
+
+def sops_file(path: Path, recipient: str, **in_clear: str) -> Path:
+    """A file of the shape that sops writes; nothing in it can be decrypted."""
+    held = {"headscale_api_key": "ENC[AES256_GCM,data:x]", **in_clear, "sops": {"age": [{"recipient": recipient}]}}
+    path.write_text(yaml.safe_dump(held))
+    return path
 
 
 class Recorder(mocks.Mocks):
@@ -68,8 +77,7 @@ def program(
     recorded: Inputs, event_loop_of_the_thread: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Callable[..., Inputs]]:
     """Runs __main__.py with a configuration; returns every resource's inputs by name."""
-    secrets_file = tmp_path / "secrets.yaml"
-    secrets_file.write_text("sops: {}\n")
+    secrets_file = sops_file(tmp_path / "secrets.yaml", str(HOST.to_public()))
     monkeypatch.chdir(PROGRAM)
     monkeypatch.syspath_prepend(str(PROGRAM))
     facts = {"confirmedDigest": "", "confirmedToken": "", "deploysBegun": 0}

@@ -1,47 +1,193 @@
 """Mistakes in the configuration stop the run before the engine is asked for anything."""
 
+import re
+import subprocess
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
+import asyncssh
 import pytest
+from mocked import HOST, PROGRAM, SECRETS, defaults, sops_file
+from pyrage import x25519
 
-from config import ConfigError
+from config import DECLARED, ConfigError
+
+LINE = asyncssh.import_private_key(SECRETS["deployKey"]).export_public_key().decode().strip()
+RSA = asyncssh.generate_private_key("ssh-rsa", key_size=1024)
+
+
+def locked_key() -> str:
+    with tempfile.TemporaryDirectory() as directory:
+        made = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "passphrase", "-f", f"{directory}/key"]
+        subprocess.run(made, check=True)
+        return Path(directory, "key").read_text()
+
+
+LOCKED = locked_key()
 
 BAD = [
+    ("domain", "", "'' is not a domain name"),
     ("domain", "Example.org", "'Example.org' is not a domain name"),
     ("domain", "localhost", "'localhost' is not a domain name"),
+    ("domain", "https://example.org", "'https://example.org' is not a domain name"),
+    ("domain", "example.org.", "'example.org.' is not a domain name"),
+    ("domain", "-example.org", "'-example.org' is not a domain name"),
+    ("domain", f"{'a' * 64}.org", "is not a domain name"),
+    ("domain", "203.0.113.10", "'203.0.113.10' is not a domain name"),
+    ("zone", "example", "'example' is not a domain name"),
+    ("zone", "example.net", "headscale:headscaleName: 'headscale.example.org' is not in the zone example.net"),
+    ("zone", "ample.org", "headscale:uiName: 'headscale-ui.example.org' is not in the zone ample.org"),
+    ("headscaleName", "vpn.example.net", "'vpn.example.net' is not in the zone example.org"),
+    ("headscaleName", "headscale.example.org:443", "is not a domain name in lower case, without scheme and port"),
+    ("headscaleName", "headscale-ui.example.org", "headscale:uiName: 'headscale-ui.example.org' is headscale's name"),
+    ("headscaleName", "ts.example.org", "headscale:baseDomain: 'ts.example.org' must not be ts.example.org"),
     ("uiName", "ui_1.example.org", "'ui_1.example.org' is not a domain name"),
-    ("acmeEmail", "me", "'me' is not an e-mail address"),
-    ("acmeServer", "http://acme.example.org", "is not an https:// address"),
+    ("uiName", "ui.ts.example.org", "headscale:baseDomain: 'ts.example.org' must not be ui.ts.example.org"),
+    ("baseDomain", "ts", "'ts' is not a domain name"),
     ("baseDomain", "example.org", "must not be headscale.example.org or a parent of it"),
     ("baseDomain", "headscale.example.org", "must not be headscale.example.org or a parent of it"),
-    ("serverType", "big one", "'big one' is not a server type"),
-    ("adminNetworks", ["203.0.113.7/24"], "'203.0.113.7/24'"),
-    ("adminNetworks", ["home"], "'home'"),
-    ("extraRecords", ["grafana.ts.example.org"], "'grafana.ts.example.org'"),
+    ("acmeEmail", "", "'' is not an e-mail address"),
+    ("acmeEmail", "me", "'me' is not an e-mail address"),
+    ("acmeEmail", "me@localhost", "'me@localhost' is not an e-mail address"),
+    ("acmeEmail", "me@example.org, you@example.org", "is not an e-mail address"),
+    ("acmeServer", "http://acme.example.org/dir", "is not an https:// address"),
+    ("acmeServer", "letsencrypt", "'letsencrypt' is not an https:// address"),
+    ("serverType", "big one", "'big one' is not a Hetzner server type"),
+    ("serverType", "CX23", "'CX23' is not a Hetzner server type"),
+    ("serverType", "t3.micro", "'t3.micro' is not a Hetzner server type"),
+    ("location", "Nuremberg", "'Nuremberg' is not a Hetzner location"),
+    ("location", "nbg1-dc3", "'nbg1-dc3' is not a Hetzner location"),
+    ("adminNetworks", ["203.0.113.7/24"], "'203.0.113.7/24' has host bits set; the network is 203.0.113.0/24"),
+    ("adminNetworks", ["2001:db8::1/32"], "has host bits set; the network is 2001:db8::/32"),
+    ("adminNetworks", ["home"], "'home' is not a network"),
+    ("adminNetworks", ["203.0.113.0/33"], "'203.0.113.0/33' is not a network"),
+    ("adminNetworks", ["203.0.113.0/24", "203.0.113.0/24"], "'203.0.113.0/24' stands there twice"),
+    ("uiAllowedNetworks", ["10.0.0.1/8"], "the network is 10.0.0.0/8"),
+    ("authorizedKeys", [""], "'' is not a public SSH key"),
+    ("authorizedKeys", ["ssh-ed25519"], "'ssh-ed25519' is not a public SSH key"),
+    ("authorizedKeys", ["ssh-ed25519 AAAA me"], "'ssh-ed25519 AAAA me' is not a public SSH key"),
+    ("authorizedKeys", ["ssh-dss AAAAB3NzaC1kc3MAAACB me"], "of a type that sshd takes"),
+    ("authorizedKeys", [LINE, LINE], "stands there twice"),
+    ("extraRecords", ["grafana.ts.example.org"], "'grafana.ts.example.org' is not of the form"),
+    ("extraRecords", ["grafana 100.64.0.9"], "'grafana 100.64.0.9' is not a domain name"),
+    ("extraRecords", ["grafana.ts.example.org 100.64.0"], "is not of the form"),
     ("users", [], "must name at least one user"),
-    ("users", ["bob", "bob"], "each once"),
+    ("users", ["bob", "bob"], "'bob' stands there twice"),
     ("users", ["Bob"], "'Bob' is not a user name"),
+    ("users", ["b"], "'b' is not a user name"),
+    ("users", ["bob smith"], "'bob smith' is not a user name"),
+    ("users", ["bob@example.org"], "'bob@example.org' is not a user name"),
+    ("users", ["1bob"], "'1bob' is not a user name"),
+    ("users", ["bob-"], "'bob-' is not a user name"),
+    ("users", ["b" * 64], "is not a user name of 2 to 63"),
+    ("preauthKeyExpiration", "", "'' is not a duration"),
     ("preauthKeyExpiration", "a day", "'a day' is not a duration"),
-    ("secretsFile", "nix/secrets/none.yaml", "'nix/secrets/none.yaml' is not a file"),
+    ("preauthKeyExpiration", "24", "'24' is not a duration"),
+    ("preauthKeyExpiration", "1h1d", "'1h1d' is not a duration"),
+    ("preauthKeyExpiration", "1.5h", "'1.5h' is not a duration"),
+    ("preauthKeyExpiration", "0s", "'0s' is not between a minute and a hundred years"),
+    ("preauthKeyExpiration", "300y", "'300y' is not between a minute and a hundred years"),
+    ("policyFile", "nix/none.hujson", "'nix/none.hujson' cannot be read: No such file"),
+    ("policyFile", "nix", "'nix' cannot be read: Is a directory"),
+    ("secretsFile", "nix/secrets/none.yaml", "'nix/secrets/none.yaml' cannot be read: No such file"),
+    ("deployKey", "not a key", "is not a private key in OpenSSH form"),
+    ("deployKey", LINE, "is not a private key in OpenSSH form"),
+    ("deployKey", LOCKED, "has a passphrase"),
+    ("deployKey", RSA.export_private_key().decode(), "is not an ed25519 key"),
+    ("deployKey", SECRETS["sshHostKey"], "headscale:sshHostKey: is the deploy key as well"),
+    ("sshHostKey", SECRETS["sshHostKey"][:-40], "is not a private key in OpenSSH form"),
+    ("hostAgeKey", str(HOST.to_public()), "is not an age identity"),
+    ("hostAgeKey", "AGE-SECRET-KEY-1QQQQ", "is not an age identity"),
+    ("domian", "example.org", "headscale:domian is no key of this program; did you mean headscale:domain?"),
+    ("admin_networks", ["203.0.113.0/24"], "did you mean headscale:adminNetworks?"),
+    ("qqqq", "1", "headscale:qqqq is no key of this program `pulumi config rm headscale:qqqq`"),
+]
+BAD_POLICIES = [
+    ("{", "is not HuJSON"),
+    ('{"acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}} // ]', "is not HuJSON"),
+    ("[]", "is not an object"),
+    ('{"acl": []}', "has fields that headscale does not know: acl"),
+    ('{"acls": [{"action": "drop", "src": ["*"], "dst": ["*:*"]}]}', 'whose action is not "accept"'),
+    ('{"acls": [{"action": "accept", "src": "*", "dst": ["*:*"]}]}', "without a list of names as src"),
+    ('{"acls": [{"action": "accept", "src": ["*"]}]}', "without a list of names as dst"),
+]
+OTHER = str(x25519.Identity.generate().to_public())
+BAD_SECRETS = [
+    ("headscale_api_key: ENC[x]\n", "is not encrypted: it has no `sops` entry"),
+    ("just text", "is not encrypted: it has no `sops` entry"),
+    ("a: [", "is not YAML"),
+    (f"a: secret\nsops: {{age: [{{recipient: {HOST.to_public()}}}]}}\n", "holds a in clear"),
+    (f"a: ENC[x]\nsops: {{age: [{{recipient: {OTHER}}}]}}\n", "is not encrypted to the server's age key"),
+    ("a: ENC[x]\nsops: {age: null}\n", "is not encrypted to the server's age key"),
 ]
 
 
-@pytest.mark.parametrize(("key", "value", "told"), BAD)
-def test_a_mistake_is_told_with_its_key_and_value(program: Callable, key: str, value: object, told: str):
+@pytest.mark.parametrize(("key", "value", "told"), BAD, ids=[f"{row[0]}-{at}" for at, row in enumerate(BAD)])
+def test_a_mistake_is_told_and_stops_the_run(program: Callable, recorded: dict, key: str, value: object, told: str):
     with pytest.raises(ConfigError) as error:
         program(**{key: value})
-    assert f"headscale:{key}: " in str(error.value)
     assert told in str(error.value)
-
-
-def test_a_mistake_stops_the_run_before_any_resource(program: Callable, recorded: dict):
-    with pytest.raises(ConfigError):
-        program(users=[])
+    assert "`pulumi config " in str(error.value)
     assert recorded == {}
+
+
+@pytest.mark.parametrize(("text", "told"), BAD_POLICIES)
+def test_a_policy_that_headscale_cannot_read_is_told(program: Callable, tmp_path: Path, text: str, told: str):
+    (tmp_path / "policy.hujson").write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        program(policyFile=str(tmp_path / "policy.hujson"))
+
+
+@pytest.mark.parametrize(("text", "told"), BAD_SECRETS)
+def test_a_secrets_file_that_the_server_cannot_open_is_told(program: Callable, tmp_path: Path, text: str, told: str):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        program(secretsFile=str(tmp_path / "bad.yaml"))
 
 
 def test_several_mistakes_are_told_together(program: Callable):
     with pytest.raises(ConfigError) as error:
-        program(acmeEmail="me", users=[])
-    assert "headscale:acmeEmail" in str(error.value)
-    assert "headscale:users" in str(error.value)
+        program(acmeEmail="me", users=[], domian="example.org")
+    assert [line.split(":")[1].split()[0] for line in str(error.value).splitlines()[1:]] == [
+        "domian",
+        "acmeEmail",
+        "users",
+    ]
+
+
+def test_what_is_told_of_a_secret_does_not_show_it(program: Callable):
+    with pytest.raises(ConfigError) as error:
+        program(deployKey="hunter2-hunter2", sshHostKey=LOCKED, hostAgeKey="AGE-SECRET-KEY-1HUNTER2")
+    assert "hunter2" not in str(error.value).lower()
+    assert LOCKED.splitlines()[1] not in str(error.value)
+
+
+def test_a_file_of_comments_and_last_commas_is_a_policy(program: Callable, tmp_path: Path):
+    (tmp_path / "policy.hujson").write_text('{ /* "," */ "hosts": { "a//b": "100.64.0.1/32", }, // ],\n }')
+    program(policyFile=str(tmp_path / "policy.hujson"))
+
+
+def test_good_values_of_every_key_are_taken(program: Callable, tmp_path: Path):
+    secrets = sops_file(tmp_path / "s.yaml", str(HOST.to_public()))
+    program(
+        zone="example.org",
+        headscaleName="vpn.example.org",
+        uiName="ui.example.org",
+        baseDomain="net.vpn.example.org",
+        extraRecords=["grafana.ts.example.org 100.64.0.9", "six.ts.example.org fd7a:115c:a1e0::9"],
+        acmeServer="https://acme.example.org:14000/dir",
+        serverType="cax11",
+        adminNetworks=["203.0.113.0/24", "2001:db8::/32"],
+        authorizedKeys=[f"{LINE} me@laptop"],
+        users=["alice", "bob-2"],
+        preauthKeyExpiration="1d12h",
+        secretsFile=str(secrets),
+    )
+
+
+def test_pulumi_yaml_declares_what_the_program_reads():
+    read = set(re.findall(r'"([a-z][A-Za-z]+)"', (PROGRAM / "config.py").read_text().split("class _Reader")[1]))
+    assert set(DECLARED) <= read
+    assert set(defaults()) | {"domain", "acmeEmail"} | set(SECRETS) == set(DECLARED)
+    assert all(entry["description"] for entry in DECLARED.values())
