@@ -2,9 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pulumi
-import pulumi_cloudflare as cloudflare
+
+if TYPE_CHECKING:
+    import pulumi_cloudflare as cloudflare
+else:
+    # Loading pulumi_cloudflare takes longer than everything else that a preview does.
+    from . import cloudflare
 
 
 @dataclass(frozen=True)

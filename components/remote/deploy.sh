@@ -25,7 +25,7 @@ main() {
 run() {
   : >"$2"
   systemd-run --quiet --wait --collect --unit "$1" \
-    --setenv PATH="$PATH" --property StandardOutput="append:$2" --property StandardError="append:$2" \
+    --setenv PATH="$PATH" --setenv HOME=/root --property StandardOutput="append:$2" --property StandardError="append:$2" \
     sh /etc/nixos/remote/activate.sh &
   unit=$!
   # Lines of 64 KiB and more stop pulumi-command's log for ever.

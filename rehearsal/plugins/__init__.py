@@ -26,7 +26,12 @@ def install_hcloud(home: Path, programs: Path) -> None:
 
 
 def official(name: str) -> Path:
-    return _program(Path.home() / ".pulumi", name)
+    return program(Path.home() / ".pulumi", name)
+
+
+def program(home: Path, name: str) -> Path:
+    """Where the engine, its PULUMI_HOME being `home`, finds the plugin of that name."""
+    return home / "plugins" / f"resource-{name}-v{VERSIONS[name]}" / f"pulumi-resource-{name}"
 
 
 def launcher(name: str, python: Path) -> str:
@@ -35,24 +40,20 @@ def launcher(name: str, python: Path) -> str:
     return f'#!/bin/sh\nPYTHONPATH={root} exec {interpreter} -m rehearsal.plugins.{name} "$@"\n'
 
 
-def _program(home: Path, name: str) -> Path:
-    return home / "plugins" / f"resource-{name}-v{VERSIONS[name]}" / f"pulumi-resource-{name}"
-
-
 def _place(home: Path, name: str) -> Path:
-    program = _program(home, name)
-    program.parent.mkdir(parents=True, exist_ok=True)
-    program.unlink(missing_ok=True)
-    return program
+    place = program(home, name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    return place
 
 
 def _write(home: Path, name: str, script: str) -> None:
-    program = _place(home, name)
-    program.write_text(script)
-    program.chmod(0o755)
+    place = _place(home, name)
+    place.write_text(script)
+    place.chmod(0o755)
 
 
 def _link(home: Path, name: str, target: Path) -> None:
     # The engine skips plugin directories that are links themselves, so the program in it is the link.
-    if target != _program(home, name):
+    if target != program(home, name):
         _place(home, name).symlink_to(target.resolve())
