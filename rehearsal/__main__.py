@@ -1,42 +1,68 @@
-"""`python -m rehearsal`: set up what is missing, live through the main job, print what was proven."""
+"""`python -m rehearsal`: the main job, or with a command, a rehearsal to live in."""
 
-import platform
+import argparse
+import os
 import sys
-import time
 
-from rehearsal import capsule
-from rehearsal.report import Report
-from rehearsal.story import Story
-from rehearsal.wait import lateness
-from rehearsal.world import prepare, world
+from rehearsal import doctor
+
+SHELL = ["bash", "--norc"]
+PLACES = "laptop, phone, server, or operator, where `pulumi` is ready to use"
 
 
 def main() -> int:
-    begun = time.monotonic()
-    if not capsule.inside():
-        # Set-up needs the machine's own network; inside the capsule there is no way out.
-        prepare(say)
-        say(f"set-up took {time.monotonic() - begun:.1f} s")
-    return rehearse(capsule.enter())
+    args = _parser().parse_args()
+    if args.command == "doctor":
+        return doctor.report()
+    doctor.insist()
+    return _obey(args)
 
 
-def rehearse(run: capsule.Run) -> int:
-    begun, report = time.monotonic(), Report()
-    try:
-        with world(run, prepare(say), say) as everything:
-            Story(everything, report).tell()
-    except Exception as error:
-        print(f"\nThe rehearsal stopped: {error}\n", file=sys.stderr)
-        raise
-    finally:
-        print(f"\n{report.table()}\n")
-        print(f"rehearsed in {time.monotonic() - begun:.1f} s on {platform.machine()}")
-        print(f"waits noticed their facts at most {lateness():.1f} s late, all together")
-    return 0
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rehearsal", description="Without a command: the main job.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("doctor", help="name what this machine lacks for a rehearsal")
+    commands.add_parser("up", help="start one in the background, with a laptop and a phone, and leave it running")
+    shell = commands.add_parser("shell", help="a shell in it")
+    run = commands.add_parser("run", help="one command in it")
+    for command in (shell, run):
+        command.add_argument("place", metavar="NAME", help=PLACES)
+    run.add_argument("argv", metavar="COMMAND", nargs=argparse.REMAINDER)
+    commands.add_parser("status", help="what lives, and since when")
+    commands.add_parser("down", help="end it and remove everything")
+    # What `up` starts; without help it is not listed.
+    commands.add_parser("live").add_argument("lock", type=int)
+    return parser
 
 
-def say(line: str) -> None:
-    print(f"           {line}", flush=True)
+def _obey(args: argparse.Namespace) -> int:
+    # Not at the top: on other systems than Linux these do not even import, and the doctor could not say so.
+    from rehearsal import capsule, job, living
+
+    if capsule.inside() and os.getpid() != 1:
+        raise SystemExit("This is inside a rehearsal already; leave it and try again outside.")
+    match args.command:
+        case None:
+            return job.main()
+        case "live":
+            return job.live(args.lock)
+        case "up":
+            return living.up()
+        case "shell":
+            living.go(args.place, SHELL)
+        case "run":
+            living.go(args.place, _command(args.argv))
+        case "status":
+            return living.status()
+        case _:
+            return living.down()
+
+
+def _command(argv: list[str]) -> list[str]:
+    command = argv[1:] if argv[:1] == ["--"] else argv
+    if not command:
+        raise SystemExit("run: there is no command to run; `shell` opens a shell")
+    return command
 
 
 if __name__ == "__main__":

@@ -136,6 +136,22 @@ class _Forward:
         self.asked = self.asked or time.monotonic()
 
 
+def first(outermost: int) -> int | None:
+    """The process 1 of the capsule that `outermost` started, as the host numbers it; None while there is none."""
+    pid = outermost
+    try:
+        for _ in ("keeper", "unshare", "reaper"):
+            pid = _children(pid)[0]
+    except (OSError, IndexError):
+        return None
+    return pid
+
+
+def command(first: int, directory: str) -> list[str]:
+    """What to put before a command to run it in the directory of the capsule whose process 1 is `first`."""
+    return ["nsenter", f"--target={first}", "--mount", "--pid", "--net", "--uts", f"--wdns={directory}", "--"]
+
+
 def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 

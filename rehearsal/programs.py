@@ -17,7 +17,7 @@ from rehearsal.cache import ROOT, cached
 
 GO = Path(__file__).parent / "go"
 # The binaries are stripped: compiling without debug information saves a tenth of the time.
-FLAGS = ("-trimpath", "-gcflags=all=-dwarf=false")
+FLAGS = ("-trimpath", "-gcflags=all=-dwarf=false -l")
 ENGINE = ("pulumi", "pulumi-language-python", "pulumi-language-python-exec")
 OLDEST_ENGINE = (3, 250)
 Report = Callable[[str], None]

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -37,10 +38,11 @@ class Prepared:
 
 def prepare(say: Callable[[str], None]) -> Prepared:
     """Make, or find in the cache, all that a rehearsal runs."""
-    built = programs.build(say)
-    base = image.base(say)
-    release = image.ui_release(say)
-    return Prepared(built, (image.layer(built), base), release is not None)
+    # The image waits for the network and the disk most of the time, the programs for the processor.
+    with ThreadPoolExecutor() as pool:
+        building, base, release = (pool.submit(make, say) for make in (programs.build, image.base, image.ui_release))
+    layer = image.layer(building.result())
+    return Prepared(building.result(), (layer, base.result()), release.result() is not None)
 
 
 @dataclass

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rehearsal import doctor
+
 PROGRAM = Path(__file__).resolve().parent.parent
 PRODUCT = ["components", "nix", "config.py", "__main__.py", "Pulumi.yaml", "Pulumi.prod.yaml"]
 
@@ -39,3 +41,8 @@ def test_shell_scripts_pass_shellcheck():
 
 def is_shell(path: Path) -> bool:
     return path.is_file() and path.read_bytes().startswith((b"#!/bin/sh", b"#!/usr/bin/env bash"))
+
+
+def test_set_up_installs_every_package_that_the_doctor_asks_for():
+    installed = (PROGRAM / "scripts/install").read_text().split("packages=(")[1].split(")")[0].split()
+    assert set(doctor.PACKAGES) | {"netbase"} <= set(installed)
