@@ -84,6 +84,7 @@ class NixosDeployment(pulumi.ComponentResource):
                 {
                     "run.sh": script,
                     "tree.tar": tar(known[0]),
+                    # Nobody reads it: with it, whatever is a reason to deploy is a reason to push.
                     "request.json": known[1].encode(),
                     "age-key.txt": known[2].encode(),
                 }
@@ -133,7 +134,8 @@ def deploy_request(digest: str, facts: HostFacts | Unreachable) -> dict[str, str
 
 def nix_files() -> dict[str, bytes]:
     """nix/ without its samples, and the scripts that run on the host, by their paths in /etc/nixos."""
-    nix = {path.relative_to(PROGRAM / "nix"): path for path in (PROGRAM / "nix").rglob("*") if path.is_file()}
+    found = (path for path in (PROGRAM / "nix").rglob("*") if path.is_file() and path.suffix != ".pyc")
+    nix = {path.relative_to(PROGRAM / "nix"): path for path in found}
     files = {str(at): path.read_bytes() for at, path in nix.items() if at.parts[0] not in SKIPPED}
     return files | {f"remote/{path.name}": path.read_bytes() for path in REMOTE.glob("*.sh")}
 

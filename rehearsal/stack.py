@@ -89,8 +89,8 @@ class Stack:
     def preview(self, *flags: str, expect: int = 0) -> Outcome:
         return self._run("preview", *flags, expect=expect)
 
-    def destroy(self) -> Outcome:
-        return self._run("destroy", "--yes", "--skip-preview")
+    def destroy(self, expect: int = 0) -> Outcome:
+        return self._run("destroy", "--yes", "--skip-preview", expect=expect)
 
     def outputs(self) -> dict:
         return json.loads(self._plain("stack", "output", "--json", "--show-secrets", "--stack", NAME))

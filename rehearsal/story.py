@@ -259,6 +259,13 @@ class Story:
     # -- destroy ------------------------------------------------------------------------------------------------
 
     def destroy(self) -> None:
+        with self.report.step("protected, neither Pulumi nor Hetzner deletes the server") as line:
+            self.world.stack.set("protect", "true")
+            self.world.stack.up()
+            assert "protect" in self.world.stack.destroy(expect=1).output
+            line.note = self.world.refused_deletion()
+            self.world.stack.set("protect", "false")
+            self.world.stack.up()
         with self.report.step("`pulumi destroy` leaves no server, record, key or address"):
             self.world.stack.destroy()
             assert self.world.leftovers() == []

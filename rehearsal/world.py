@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -113,6 +115,17 @@ class World:
             yield
         finally:
             self.stack.set("sshHostKey", self.secrets.ssh_host_key, secret=True)
+
+    def refused_deletion(self) -> str:
+        """What Hetzner's API says to somebody who deletes the server past Pulumi."""
+        token = self.stack.environment["HCLOUD_TOKEN"]
+        url = f"http://127.0.0.1:{HETZNER_PORT}/v1/servers/{self.server_id}"
+        request = urllib.request.Request(url, method="DELETE", headers={"Authorization": f"Bearer {token}"})
+        try:
+            urllib.request.urlopen(request)
+        except urllib.error.HTTPError as refusal:
+            return json.load(refusal)["error"]["code"]
+        raise AssertionError("Hetzner deleted a server that the stack protects")
 
     def leftovers(self) -> list[str]:
         return [*self.hetzner.leftovers(), *self.cloudflare.leftovers()]

@@ -12,6 +12,7 @@ import pytest
 
 from config import DECLARED
 from rehearsal import plugins, programs
+from rehearsal.__main__ import _parser
 from rehearsal.emulators.api import serve
 from rehearsal.emulators.cloudflare import Cloudflare
 from rehearsal.emulators.hetzner import Hetzner, NoMachines
@@ -56,6 +57,13 @@ def test_the_files_that_it_names_exist():
     for name in re.findall(r"`((?:\w+/)+[\w.-]*|\w+\.(?:py|yaml|md))`", README.replace("nix/secrets/STACK", "")):
         if name not in ("deployment.json",) and not name.endswith("mine.yaml"):
             assert (PROGRAM / name).exists(), name
+
+
+def test_the_commands_of_the_rehearsal_exist():
+    typed = re.findall(r"^ *(?:\./scripts/rehearse|python3 -m rehearsal)((?: +[^#\n]+)?)", README, re.MULTILINE)
+    assert len(typed) >= 6
+    for arguments in typed:
+        _parser().parse_args(arguments.split())
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What the repository promises of its own text."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,11 @@ def tracked(*patterns: str) -> list[str]:
 def test_the_product_does_not_know_the_rehearsal():
     found = [p for p in tracked(*PRODUCT) if "rehearsal" in (PROGRAM / p).read_text(errors="replace").lower()]
     assert found == []
+
+
+def test_the_rehearsal_sees_the_product_only_from_outside():
+    imports = re.compile(r"^\s*(from|import) (components|config|rules)\b", re.MULTILINE)
+    assert [p for p in tracked("rehearsal/*.py") if imports.search((PROGRAM / p).read_text())] == []
 
 
 def test_the_picture_on_the_box_fits_the_box():

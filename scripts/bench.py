@@ -1,4 +1,4 @@
-"""`python -m rehearsal.bench`: what a preview without changes costs, against that of an empty program.
+"""What a preview without changes costs, against that of an empty program.
 
 In one world, with the server deployed, previews of both programs alternate; the empty one is a copy of this project in
 which __main__.py has no line. Parts of the difference have measurements of their own: imports in fresh interpreters,
@@ -99,7 +99,7 @@ class Figures:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="rehearsal.bench", description="What a preview without changes costs.")
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="What a preview without changes costs.")
     parser.add_argument("--rounds", type=int, default=7, help=f"previews of each program, at least {FEWEST}")
     rounds = parser.parse_args().rounds
     if rounds < FEWEST:
