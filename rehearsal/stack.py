@@ -17,7 +17,7 @@ from pathlib import Path
 PROGRAM = Path(__file__).resolve().parent.parent
 NAME = "rehearsal"
 # Of what pulumi prints line by line, the operations that ended and the product's own words.
-SHOWN = re.compile(r" (created|updated|deleted|replaced) \(\d|failed|warning: |become-nixos: |activat")
+SHOWN = re.compile(r" (created|updated|deleted|replaced) \(\d|failed\*\*|warning: |become-nixos: |activat")
 WIDTH = 150
 UNCHANGED = {"same", "refresh", "read", "read-discard"}
 
