@@ -67,6 +67,8 @@ class Story:
             line.note = self.host_key()
         with self.report.step("a server with another host key is refused") as line:
             line.note = self.impostor_is_refused()
+        with self.report.step("the state on the operator's disk holds no secret in clear") as line:
+            line.note = f"{self.world.look_for_secrets(self.outputs)} secrets looked for"
         with self.report.step("the server became NixOS by the product's script and a reboot") as line:
             line.note = self.became_nixos()
         with self.report.step("headscale 0.29.3, nginx and sshd run as units") as line:

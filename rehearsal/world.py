@@ -1,5 +1,6 @@
 """Everything around the program at once: internet, clouds, certificate authority, servers, devices, the stack."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -116,6 +117,18 @@ class World:
         finally:
             self.stack.set("sshHostKey", self.secrets.ssh_host_key, secret=True)
 
+    def look_for_secrets(self, outputs: dict) -> int:
+        """How many secrets were looked for in everything below the state's directory; finding one is an error."""
+        made = (self.secrets.api_key, self.secrets.host_age_key, outputs["preauthKey"])
+        keys = (self.secrets.deploy_key, self.secrets.ssh_host_key)
+        # What a private key's lines have in common with no other key stands in the last full one.
+        looked_for = [*made, *(key.splitlines()[-3] for key in keys)]
+        state = [path.read_text() for path in (self.stack.directory / "state").rglob("*.json*")]
+        assert any("nixos-push" in text for text in state), "there is no state to look into"
+        found = [form for secret in looked_for for form in forms(secret) if any(form in text for text in state)]
+        assert not found, f"the state holds {len(found)} secrets in clear or in base64"
+        return len(looked_for)
+
     def refused_deletion(self) -> str:
         """What Hetzner's API says to somebody who deletes the server past Pulumi."""
         token = self.stack.environment["HCLOUD_TOKEN"]
@@ -165,6 +178,13 @@ def _stack(run: Run, prepared: Prepared, secrets: StackSecrets, say: Callable[[s
 def _first(entries: list[dict[str, str]], words: str) -> int:
     """When the journal has these words first, in microseconds."""
     return next(int(entry["__REALTIME_TIMESTAMP"]) for entry in entries if words in entry["MESSAGE"])
+
+
+def forms(secret: str) -> Iterator[str]:
+    """A secret as it is, and what base64 makes of it inside something larger, which depends on where it begins."""
+    yield secret
+    for before in range(3):
+        yield base64.b64encode(b"." * before + secret.encode()).decode()[4:-4]
 
 
 def public_key(path: Path) -> str:
