@@ -108,7 +108,7 @@ def test_a_signal_is_told(sshd: Sshd) -> None:
 def test_stdin_that_nobody_reads_fails_once_it_exceeds_the_window(sshd: Sshd) -> None:
     assert create(sshd.connection, create="true", stdin="x" * 100_000)["stdout"] == ""
     with pytest.raises(Failure, match="EOF: running"):
-        create(sshd.connection, create="exec <&-; sleep 0.3", stdin="x" * 4_000_000)
+        create(sshd.connection, create="sleep 0.5", stdin="x" * 4_000_000)
 
 
 def test_a_large_stdin_arrives_whole(sshd: Sshd) -> None:
