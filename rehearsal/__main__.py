@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from rehearsal import doctor
 
@@ -30,9 +31,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("argv", metavar="COMMAND", nargs=argparse.REMAINDER)
     commands.add_parser("status", help="what lives, and since when")
     commands.add_parser("down", help="end it and remove everything")
+    tell = commands.add_parser("tell", help="one story; without a command it is `main`")
+    tell.add_argument("story", choices=_stories(), metavar="STORY", help=", ".join(_stories()))
     # What `up` starts; without help it is not listed.
     commands.add_parser("live").add_argument("lock", type=int)
     return parser
+
+
+def _stories() -> list[str]:
+    """Names of modules, read without importing them: on other systems than Linux they do not import."""
+    return sorted(path.stem for path in Path(__file__).with_name("stories").glob("[a-z]*.py"))
 
 
 def _obey(args: argparse.Namespace) -> int:
@@ -44,6 +52,8 @@ def _obey(args: argparse.Namespace) -> int:
     match args.command:
         case None:
             return job.main()
+        case "tell":
+            return job.main(args.story)
         case "live":
             return job.live(args.lock)
         case "up":

@@ -1,31 +1,30 @@
-"""What runs in a capsule: the main job from its set-up to its table, and the life that `up` leaves running."""
+"""What runs in a capsule: a story from its set-up to its table, and the life that `up` leaves running."""
 
 import os
 import platform
 import sys
 import time
 
-from rehearsal import capsule, life
+from rehearsal import capsule, life, stories
 from rehearsal.report import Report
-from rehearsal.story import Story
 from rehearsal.wait import lateness
 from rehearsal.world import prepare, world
 
 
-def main() -> int:
+def main(story: str = "main") -> int:
     begun = time.monotonic()
     if not capsule.inside():
         # Set-up needs the machine's own network; inside the capsule there is no way out.
         prepare(say)
         say(f"set-up took {time.monotonic() - begun:.1f} s")
-    return rehearse(capsule.enter())
+    return rehearse(capsule.enter(), story)
 
 
-def rehearse(run: capsule.Run) -> int:
+def rehearse(run: capsule.Run, story: str) -> int:
     begun, report = time.monotonic(), Report()
     try:
         with world(run, prepare(say), say) as everything:
-            Story(everything, report).tell()
+            stories.story(story)(everything, report).tell()
     except Exception as error:
         print(f"\nThe rehearsal stopped: {error}\n", file=sys.stderr)
         raise

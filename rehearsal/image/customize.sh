@@ -14,7 +14,8 @@ for command in "$root"/usr/bin/nix-*; do
 done
 
 # Debian enables what it installs; of these a fresh Hetzner server runs none.
-chroot "$root" systemctl --quiet disable nginx.service nftables.service systemd-resolved.service
+chroot "$root" systemctl --quiet disable nginx.service nftables.service systemd-resolved.service \
+	fail2ban.service apparmor.service auditd.service audit-rules.service
 chroot "$root" systemctl --quiet enable systemd-networkd.service
 chroot "$root" systemctl --quiet mask systemd-networkd-wait-online.service
 
