@@ -184,9 +184,9 @@ class _Reader:
             self.wrong("uiName", config.ui_name, "is headscale's name as well")
         if not config.users:
             self.wrong("users", [], "must name at least one user")
-        for tag in config.preauth_key.tags:
+        for index, tag in enumerate(config.preauth_key.tags):
             if config.policy_file and tag not in rules.tag_owners(config.policy_file):
-                self.wrong("preauthKeyTags", tag, f"is not among the tagOwners of {config.policy_file}")
+                self.wrong(f"preauthKeyTags[{index}]", tag, f"is not among the tagOwners of {config.policy_file}")
         if config.deploy_key.public and config.deploy_key.public == config.ssh_host_key.public:
             self.wrong("sshHostKey", None, "is the deploy key as well; `ssh-keygen -t ed25519` makes another")
 

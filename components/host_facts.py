@@ -31,7 +31,7 @@ class UserFacts:
 class HostFacts:
     """The last confirmed deploy (empty strings before the first) and how many deploys have begun.
 
-    `differs` says what is no longer as that deploy left it; empty when all is.
+    `differs` says what is no longer as that deploy left it; empty when all is. `users` are those that the stack made.
     """
 
     confirmed_digest: str
@@ -49,7 +49,7 @@ class Unreachable:
 
 
 async def read_host_facts(address: str, private_key: str, host_key: str) -> HostFacts | Unreachable:
-    """Run remote/facts.sh on the host, which must show `host_key`, within ten seconds.
+    """Run remote/facts.sh and remote/user-facts.sh on the host, which must show `host_key`, within ten seconds.
 
     A host that cannot be asked is a warning, not an error: what is wrong in the cloud (say, a firewall that
     shuts the operator out) is repaired before the deploy tries again.
