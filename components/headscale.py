@@ -124,8 +124,8 @@ def warnings(users: Sequence[str], facts: HostFacts | Unreachable) -> Iterator[s
     for user, held in known.items():
         if user not in users:
             yield (
-                f"headscale:users does not name {user} any more: `pulumi up` expires its pre-auth key; the user and "
-                f"its {held.nodes} nodes stay until somebody runs `headscale nodes delete` and "
+                f"headscale:users does not name {user} any more: `pulumi up` expires its pre-auth key; the user stays, "
+                f"with its nodes ({held.nodes}), until somebody runs `headscale nodes delete` and "
                 f"`headscale users destroy --name {user}` on the server"
             )
         elif _lost(held):

@@ -119,7 +119,7 @@ class World:
 
     def look_for_secrets(self, outputs: dict) -> int:
         """How many secrets were looked for in everything below the state's directory; finding one is an error."""
-        made = (self.secrets.api_key, self.secrets.host_age_key, outputs["preauthKey"])
+        made = (self.secrets.api_key, self.secrets.host_age_key, *outputs["preauthKeys"].values())
         keys = (self.secrets.deploy_key, self.secrets.ssh_host_key)
         # What a private key's lines have in common with no other key stands in the last full one.
         looked_for = [*made, *(key.splitlines()[-3] for key in keys)]
@@ -128,6 +128,18 @@ class World:
         found = [form for secret in looked_for for form in forms(secret) if any(form in text for text in state)]
         assert not found, f"the state holds {len(found)} secrets in clear or in base64"
         return len(looked_for)
+
+    def edit_secret(self, name: str, value: str) -> None:
+        """Change one value of the stack's SOPS file by sops, as its operator."""
+        command = ["sops", "set", "--value-stdin", str(self.secrets.sops_file), json.dumps([name])]
+        subprocess.run(command, env=self.stack.environment, input=json.dumps(value), check=True, text=True)
+
+    def unit_changes(self) -> dict[str, str]:
+        """When each active service last changed its state: a restart moves it, and a reload."""
+        wanted = "--property=Id,ActiveState,StateChangeTimestampMonotonic"
+        shown = self.console("systemctl", "show", wanted, "*.service").split("\n\n")
+        units = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown]
+        return {u["Id"]: u["StateChangeTimestampMonotonic"] for u in units if u["ActiveState"] == "active"}
 
     def refused_deletion(self) -> str:
         """What Hetzner's API says to somebody who deletes the server past Pulumi."""
@@ -172,6 +184,7 @@ def _stack(run: Run, prepared: Prepared, secrets: StackSecrets, say: Callable[[s
     for key, value in secrets.config().items():
         stack.set(key, value, secret=True)
     stack.set("secretsFile", str(secrets.sops_file))
+    stack.environment["SOPS_AGE_KEY_FILE"] = str(secrets.operator_age_key)
     return stack
 
 

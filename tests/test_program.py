@@ -154,7 +154,7 @@ def test_what_became_of_keys_and_users_is_told_with_what_to_do():
     assert "bob was revoked on the server: `pulumi up` makes a new one" in warning
     (warning,) = told("robert", bob=("valid", 7))
     assert "does not name bob any more" in warning
-    assert "its 2 nodes stay" in warning
+    assert "stays, with its nodes (2)" in warning
     assert len(told("bob", "carol", bob=("unknown", 7), carol=("unknown", 8))) == 1
     assert list(warnings(["bob"], Unreachable(since="noon"))) == []
 
