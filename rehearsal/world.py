@@ -135,9 +135,10 @@ class World:
         subprocess.run(command, env=self.stack.environment, input=json.dumps(value), check=True, text=True)
 
     def unit_changes(self) -> dict[str, str]:
-        """When each active service last changed its state: a restart moves it, and a reload."""
+        """When each active service of the configuration last changed its state: a restart moves it, and a reload."""
         wanted = "--property=Id,ActiveState,StateChangeTimestampMonotonic"
-        shown = self.console("systemctl", "show", wanted, "*.service").split("\n\n")
+        own = self.console("sh", "-c", "cd /run/current-system/etc/systemd/system && ls -d *.service").split()
+        shown = self.console("systemctl", "show", wanted, *own).split("\n\n")
         units = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown]
         return {u["Id"]: u["StateChangeTimestampMonotonic"] for u in units if u["ActiveState"] == "active"}
 
