@@ -147,12 +147,12 @@ def test_a_user_destroyed_or_renamed_on_the_server_is_made_again(walk: Walk):
 
 def test_the_key_of_a_user_who_is_not_named_any_more_expires_and_the_user_stays(walk: Walk):
     retire = given("former-users.sh", {"users": ["alice"]})
-    steps = walk(make("alice"), make("bob"), retire, retire, LIST_KEYS, "headscale users list --output json")
-    assert steps[2].printed.startswith("bob is no longer a user of this stack")
+    steps = walk(make("alice"), make("ali"), retire, retire, LIST_KEYS, "headscale users list --output json")
+    assert steps[2].printed.startswith("ali is no longer a user of this stack")
     assert steps[3].printed == ""
     assert steps[3].states() == {"alice": "valid"}
     assert ended(steps[4].json(), steps[1].json()["key"])
-    assert [user["name"] for user in steps[5].json()] == ["alice", "bob"]
+    assert [user["name"] for user in steps[5].json()] == ["alice", "ali"]
 
 
 def test_before_the_first_user_there_is_nothing_to_tell(walk: Walk):

@@ -43,6 +43,7 @@ class Keys(Story):
             self.two_users(laptop, phone)
             self.lost_keys()
             self.no_word()
+            self.no_way_in()
             self.another_serial(tablet)
             self.spent_keys(camera)
             self.renamed_user(laptop, phone)
@@ -104,6 +105,14 @@ class Keys(Story):
             self.world.console("systemctl", "start", "headscale", "headscale-api-key")
             assert not {ALICE, BOB} & set(seen.changed()), seen.changed()
             assert "headscale does not answer on the server" in seen.output, seen.output
+
+    def no_way_in(self) -> None:
+        with self.report.step("a server that could be asked only after its firewall was mended: no new keys either"):
+            self.world.close_firewall()
+            outcome = self.world.stack.up()
+            assert "reading the facts" in outcome.output, outcome.output
+            assert outcome.changed() == dict.fromkeys({*DEPLOY, "server-firewall"}, "update"), outcome.changed()
+            assert self.world.stack.outputs()["preauthKeys"] == self.outputs["preauthKeys"]
 
     def another_serial(self, tablet: Device) -> None:
         with self.report.step("a new preauthKeySerial makes new keys; the old one is refused on a device") as line:
