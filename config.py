@@ -121,7 +121,6 @@ class StackConfig:
             "acmeEmail": self.acme_email,
             "acmeServer": self.acme_server,
             "extraRecords": [record._asdict() for record in self.extra_records],
-            "userNames": list(self.users),
         }
 
 

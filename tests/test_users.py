@@ -1,6 +1,7 @@
 """The scripts that make users and pre-auth keys, and say what became of them, with the real headscale."""
 
 import json
+import re
 import secrets
 import shlex
 from collections.abc import Callable
@@ -164,3 +165,24 @@ def test_only_root_reads_what_is_recorded(walk: Walk):
     steps = walk(make("alice"), f"stat --format %a {STATE} {STATE}/alice", f"cat {STATE}/*")
     assert steps[1].printed.split() == ["700", "600"]
     assert steps[0].json()["key"][-40:] not in steps[2].printed
+
+
+@pytest.mark.parametrize(
+    ("key", "database", "told"),
+    [
+        ("hskey-api-too-short", "own", "is not of the form hskey-api-"),
+        (f"hskey-api-{'p' * 12}-{'s' * 64}", "copy", "headscale answers 401 to the key that was just registered"),
+    ],
+)
+def test_an_api_key_that_headscale_does_not_take_fails_its_unit(walk: Walk, key: str, database: str, told: str):
+    unit = server_image().unit(sample_system(), "headscale-api-key.service")
+    (register,) = re.findall(r"^ExecStart=(\S+)", unit, re.MULTILINE)
+    environment = (
+        f"CREDENTIALS_DIRECTORY=/key STATE_DIRECTORY=/key API=http://127.0.0.1:8085 DATABASE=/{database}.sqlite"
+    )
+    (step,) = walk(
+        "sqlite3 $(jq -r .database.sqlite.path /etc/headscale/config.yaml) '.backup /copy.sqlite'; "
+        f"mkdir -p /key; echo {key} >/key/api-key; {environment} {register}"
+    )
+    assert step.status != 0
+    assert told in step.printed
