@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 
 from rehearsal.devices import Device
 from rehearsal.processes import Failed
+from rehearsal.stack import Outcome
 from rehearsal.stories.main import assert_untouched
 from rehearsal.story import DEPLOY, HEADSCALE, JOIN_TIMEOUT, UI, Story
 from rehearsal.wait import eventually
 
-ALICE, BOB = (f"headscale-{user}-preauth-key" for user in ("alice", "bob"))
+ALICE, BOB, ROBERT = (f"headscale-{user}-preauth-key" for user in ("alice", "bob", "robert"))
+RENAMED = {ALICE: "update", BOB: "delete", ROBERT: "create", "headscale-former-users": "update"}
 LOST = {"alice": "revoked", "bob": "deleted"}
 SECRET_FILES = {
     "/run/secrets/headscale_api_key": "root 400",
@@ -138,7 +140,7 @@ class Keys(Story):
             self.warns("the pre-auth key of bob is expired: `pulumi config set preauthKeySerial")
             line.note = end
 
-    def wants(self, reusable: str, ephemeral: str, expiration: str, tags: list[str]) -> None:
+    def wants(self, reusable: str, ephemeral: str, expiration: str, tags: list[str]) -> Outcome:
         policy = self.world.run.path / "policy.hujson"
         policy.write_text(POLICY)
         self.world.stack.set("policyFile", str(policy))
@@ -146,8 +148,9 @@ class Keys(Story):
         self.world.stack.set("preauthKeyEphemeral", ephemeral)
         self.world.stack.set("preauthKeyExpiration", expiration)
         self.world.stack.set("preauthKeyTags", *tags, as_list=True)
-        self.world.stack.up()
+        outcome = self.world.stack.up()
         self.outputs = self.world.stack.outputs()
+        return outcome
 
     def warns(self, words: str) -> None:
         seen = self.world.stack.preview("--expect-no-changes")
@@ -170,7 +173,8 @@ class Keys(Story):
             line.note = "bob stays, with its node"
         with self.report.step("`pulumi up` makes the new one; node and user stay, and its key is refused") as line:
             former = self.outputs["preauthKeys"]["bob"]
-            self.wants(reusable="true", ephemeral="false", expiration="24h", tags=[])
+            outcome = self.wants(reusable="true", ephemeral="false", expiration="24h", tags=[])
+            assert outcome.changed() == RENAMED, outcome.changed()
             assert set(self.outputs["preauthKeys"]) == {"alice", "robert"}
             assert self.owners()["phone"] == "bob"
             eventually(lambda: phone.ping(laptop.addresses()[0]), "phone pings laptop", JOIN_TIMEOUT)
