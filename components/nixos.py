@@ -39,6 +39,7 @@ class NixosDeployment(pulumi.ComponentResource):
 
     Args = NixosDeploymentArgs
     generation: pulumi.Output[int]
+    facts: pulumi.Output[HostFacts | Unreachable]
 
     def __init__(self, name: str, args: NixosDeploymentArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("headscale:index:NixosDeployment", name, None, opts)
@@ -46,13 +47,16 @@ class NixosDeployment(pulumi.ComponentResource):
         files = pulumi.Output.json_dumps(args.deployment).apply(self._files)
         convert = self._convert(f"{name}-convert", files)
         booted = self._booted(f"{name}-booted", convert)
-        request = pulumi.Output.all(files, self._facts(booted)).apply(
+        facts = self._facts(booted)
+        request = pulumi.Output.all(files, facts).apply(
             lambda known: json.dumps(deploy_request(tree_digest(known[0]), known[1]))
         )
         push = self._push(f"{name}-push", files, request, after=booted)
         deploy = self._step(f"{name}-deploy", "deploy.sh", request, after=push)
         # On a new connection: what shuts the operator out never becomes the boot default.
         confirm = self._step(f"{name}-confirm", "confirm.sh", request, after=deploy)
+        # A host that could not be asked before the deploy can be asked after it.
+        self.facts = facts.apply(lambda known: known if isinstance(known, HostFacts) else self._facts(confirm))
         self.generation = confirm.stdout.apply(lambda text: json.loads(text)["generation"])
         self.register_outputs({"generation": self.generation})
 
@@ -107,10 +111,10 @@ class NixosDeployment(pulumi.ComponentResource):
             name, create, stdin, connection=self._args.connection, parent=self, after=after, once_for=once_for
         )
 
-    def _facts(self, booted: remote.Command) -> pulumi.Output[HostFacts | Unreachable]:
+    def _facts(self, after: remote.Command) -> pulumi.Output[HostFacts | Unreachable]:
         """What the host says of itself; unknown in a preview while there is no NixOS to ask."""
         connection = self._args.connection
-        asked = pulumi.Output.all(booted.stdout, connection.host, connection.private_key, connection.host_key).apply(
+        asked = pulumi.Output.all(after.stdout, connection.host, connection.private_key, connection.host_key).apply(
             lambda known: read_host_facts(*known[1:])
         )
         return pulumi.Output.unsecret(asked)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class StackSecrets:
-    """`sops_file` is encrypted to the host and the operator; the rest goes into the stack's configuration."""
+    """`sops_file` is encrypted to the host and the operator, whose age identity lies in `operator_age_key`."""
 
     deploy_key: str
     ssh_host_key: str
     host_age_key: str
     api_key: str
     sops_file: Path
+    operator_age_key: Path
 
     def config(self) -> dict[str, str]:
         """The secret configuration keys with their values."""
@@ -31,7 +32,8 @@ def make(directory: Path, programs: Path) -> StackSecrets:
     directory.mkdir(mode=0o700, exist_ok=True)
     api_key = f"hskey-api-{secrets.token_urlsafe(9)}-{secrets.token_urlsafe(48)}"
     host_age_key, host = age_identity(programs)
-    _, operator = age_identity(programs)
+    operator_age_key, operator = age_identity(programs)
+    (directory / "operator").write_text(operator_age_key)
     return StackSecrets(
         deploy_key=ssh_key(directory / "deploy"),
         ssh_host_key=ssh_key(directory / "host"),
@@ -43,6 +45,7 @@ def make(directory: Path, programs: Path) -> StackSecrets:
             recipients=[host, operator],
             programs=programs,
         ),
+        operator_age_key=directory / "operator",
     )
 
 

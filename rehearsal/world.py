@@ -119,7 +119,7 @@ class World:
 
     def look_for_secrets(self, outputs: dict) -> int:
         """How many secrets were looked for in everything below the state's directory; finding one is an error."""
-        made = (self.secrets.api_key, self.secrets.host_age_key, outputs["preauthKey"])
+        made = (self.secrets.api_key, self.secrets.host_age_key, *outputs["preauthKeys"].values())
         keys = (self.secrets.deploy_key, self.secrets.ssh_host_key)
         # What a private key's lines have in common with no other key stands in the last full one.
         looked_for = [*made, *(key.splitlines()[-3] for key in keys)]
@@ -129,16 +129,36 @@ class World:
         assert not found, f"the state holds {len(found)} secrets in clear or in base64"
         return len(looked_for)
 
+    def edit_secret(self, name: str, value: str) -> None:
+        """Change one value of the stack's SOPS file by sops, as its operator."""
+        command = ["sops", "set", "--value-stdin", str(self.secrets.sops_file), json.dumps([name])]
+        subprocess.run(command, env=self.stack.environment, input=json.dumps(value), check=True, text=True)
+
+    def unit_changes(self) -> dict[str, str]:
+        """When each active service of the configuration last changed its state: a restart moves it, and a reload."""
+        wanted = "--property=Id,ActiveState,StateChangeTimestampMonotonic"
+        own = self.console("sh", "-c", "cd /run/current-system/etc/systemd/system && ls -d *.service").split()
+        shown = self.console("systemctl", "show", wanted, *own).split("\n\n")
+        units = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown]
+        return {u["Id"]: u["StateChangeTimestampMonotonic"] for u in units if u["ActiveState"] == "active"}
+
     def refused_deletion(self) -> str:
         """What Hetzner's API says to somebody who deletes the server past Pulumi."""
-        token = self.stack.environment["HCLOUD_TOKEN"]
-        url = f"http://127.0.0.1:{HETZNER_PORT}/v1/servers/{self.server_id}"
-        request = urllib.request.Request(url, method="DELETE", headers={"Authorization": f"Bearer {token}"})
         try:
-            urllib.request.urlopen(request)
+            self._hetzner("DELETE", f"servers/{self.server_id}")
         except urllib.error.HTTPError as refusal:
             return json.load(refusal)["error"]["code"]
         raise AssertionError("Hetzner deleted a server that the stack protects")
+
+    def close_firewall(self) -> None:
+        """Somebody removes every rule of the server's firewall, past Pulumi."""
+        (firewall,) = self.hetzner.project.firewalls
+        self._hetzner("POST", f"firewalls/{firewall}/actions/set_rules", {"rules": []})
+
+    def _hetzner(self, method: str, path: str, body: object = None) -> None:
+        headers = {"Authorization": f"Bearer {self.stack.environment['HCLOUD_TOKEN']}"}
+        url, data = f"http://127.0.0.1:{HETZNER_PORT}/v1/{path}", json.dumps(body).encode()
+        urllib.request.urlopen(urllib.request.Request(url, method=method, headers=headers, data=data)).close()
 
     def leftovers(self) -> list[str]:
         return [*self.hetzner.leftovers(), *self.cloudflare.leftovers()]
@@ -172,6 +192,7 @@ def _stack(run: Run, prepared: Prepared, secrets: StackSecrets, say: Callable[[s
     for key, value in secrets.config().items():
         stack.set(key, value, secret=True)
     stack.set("secretsFile", str(secrets.sops_file))
+    stack.environment["SOPS_AGE_KEY_FILE"] = str(secrets.operator_age_key)
     return stack
 
 
