@@ -6,6 +6,7 @@
 {
   imports = [
     ./api-key.nix
+    ./fail2ban.nix
     ./headscale-ui.nix
     ./headscale.nix
     ./hetzner-cloud.nix
