@@ -19,7 +19,7 @@
       KbdInteractiveAuthentication = false;
       DisableForwarding = true;
 
-      # The first that a client knows too: post-quantum where it does. All are known to Go's SSH since 2025.
+      # Post-quantum where the client can. OpenSSH before 9.9 has no ML-KEM, Go has no sntrup.
       KexAlgorithms = [
         "mlkem768x25519-sha256"
         "sntrup761x25519-sha512"
