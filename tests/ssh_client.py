@@ -1,4 +1,4 @@
-"""Logs in as Pulumi's program does for the host's facts: `ssh_client.py PORT KEY HOST-KEY` runs `true` as root."""
+"""Logs in as Pulumi's program does for the host's facts: `ssh_client.py PORT KEY HOST-KEY COMMAND`."""
 
 import asyncio
 import sys
@@ -6,12 +6,12 @@ import sys
 import asyncssh
 
 
-async def main(port: int, key: str, host_key: str) -> None:
+async def main(port: int, key: str, host_key: str, command: str) -> None:
     known = asyncssh.read_public_key(host_key)
     options = {"username": "root", "client_keys": [key], "known_hosts": ([known], [], []), "config": None}
     async with asyncssh.connect("127.0.0.1", port, **options) as connection:
-        await connection.run("true", check=True)
+        await connection.run(command, check=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), sys.argv[2], sys.argv[3]))
+    asyncio.run(main(int(sys.argv[1]), *sys.argv[2:5]))

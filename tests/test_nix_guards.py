@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -185,24 +186,28 @@ def go_client() -> Path:
     return cached("go-ssh", [HERE / "go_ssh", GO_MODULE], make) / "client"
 
 
-def test_every_client_of_ours_agrees_with_sshd(server: ServerImage, go_client: Path, tmp_path: Path):
-    login = [*login_as(tmp_path, "root"), "true"]
-    user, host = str(tmp_path / "user"), str(tmp_path / "host.pub")
+def test_every_client_of_ours_agrees_with_sshd_and_answers_while_it_waits(
+    server: ServerImage, go_client: Path, tmp_path: Path
+):
+    openssh, user, host = login_as(tmp_path, "root"), str(tmp_path / "user"), str(tmp_path / "host.pub")
     clients = {
-        "OpenSSH": login,
+        "OpenSSH": openssh,
         "asyncssh": [sys.executable, str(HERE / "ssh_client.py"), "22", user, host],
         "Go": [str(go_client), "127.0.0.1:22", user, host],
     }
-    with running_sshd(server, tmp_path, "-oLogLevel=DEBUG1") as joined:
-        for client, command in clients.items():
-            done = subprocess.run(
-                [*joined, *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30
-            )
-            assert done.returncode == 0, f"{client}: {done.stderr}"
-    log = (tmp_path / "log").read_text()
-    assert log.count("Accepted publickey for root") == len(clients)
-    exchanged = re.findall(r"kex: algorithm: (\S+)", log)
+    options = ("-oLogLevel=DEBUG1", "-oClientAliveInterval=1", "-oClientAliveCountMax=1")
+    with running_sshd(server, tmp_path, *options) as joined, ThreadPoolExecutor() as pool:
+        commands = [[*joined, *client, "/usr/bin/sleep 3"] for client in clients.values()]
+        ended = dict(zip(clients, pool.map(outcome, commands), strict=True))
+    assert ended == dict.fromkeys(clients, "")
+    exchanged = re.findall(r"kex: algorithm: (\S+)", (tmp_path / "log").read_text())
     assert len(exchanged) == len(clients) and "mlkem768x25519-sha256" in exchanged, exchanged
+
+
+def outcome(command: list[str]) -> str:
+    """What went wrong, or nothing."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+    return f"{done.returncode}: {done.stderr}" if done.returncode else ""
 
 
 # -- fail2ban --------------------------------------------------------------------------------------------------------

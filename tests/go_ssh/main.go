@@ -1,4 +1,4 @@
-// Logs in as golang.org/x/crypto/ssh does for Pulumi's command provider: `main ADDRESS KEY HOST-KEY` runs `true` as root.
+// Logs in as golang.org/x/crypto/ssh does for Pulumi's command provider: `main ADDRESS KEY HOST-KEY COMMAND`.
 package main
 
 import (
@@ -25,7 +25,7 @@ func main() {
 	must(err)
 	session, err := client.NewSession()
 	must(err)
-	must(session.Run("true"))
+	must(session.Run(os.Args[4]))
 }
 
 func must(err error) {
