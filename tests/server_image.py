@@ -23,10 +23,12 @@ class ServerImage:
     layers: tuple[Path, ...]
     disk: Path
 
+    def command(self, *argv: str) -> list[str]:
+        """What runs a command in the image, from here; no two at once."""
+        return [*CAPSULE, str(HERE / "in-image.sh"), ":".join(map(str, self.layers)), str(self.disk), *argv]
+
     def run(self, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        lower = ":".join(map(str, self.layers))
-        command = [*CAPSULE, str(HERE / "in-image.sh"), lower, str(self.disk), *argv]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120)
+        return subprocess.run(self.command(*argv), input=stdin, capture_output=True, text=True, timeout=120)
 
     def output(self, *argv: str, stdin: str = "") -> str:
         done = self.run(*argv, stdin=stdin)

@@ -115,36 +115,6 @@ def test_the_derp_map_is_what_headscale_reads(server: ServerImage, tree: str, sy
         assert all(node["hostname"] and node["ipv4"] for node in region["nodes"])
 
 
-def test_nftables_takes_the_firewall(server: ServerImage):
-    networks = ["203.0.113.0/24", "2001:db8::/32"]
-    system = server.build(server.tree("admins", adminNetworks=networks))
-    rules = loaded_rules(server, system)
-    assert "ip saddr 203.0.113.0/24 tcp dport 22 accept" in rules
-    assert "ip6 saddr 2001:db8::/32 tcp dport 22 accept" in rules
-    assert "tcp dport { 80, 443 } accept" in rules
-    assert "ip daddr 169.254.169.254 meta skuid != 0 drop" in rules
-
-
-def test_ssh_is_open_to_anyone_when_no_admin_network_is_named(server: ServerImage, system: str):
-    rules = loaded_rules(server, system)
-    assert "tcp dport { 22, 80, 443 } accept" in rules
-    assert "udp dport 3478 accept" in rules
-
-
-def loaded_rules(server: ServerImage, system: str) -> str:
-    unit = server.unit(system, "nftables.service")
-    ruleset = re.search(r"ExecStart=\S+ -f (\S+)", unit)
-    assert ruleset is not None, unit
-    # Loaded twice, as a switch does over a running firewall.
-    return server.output("sh", "-euc", f"nft -f {ruleset[1]}; nft -f {ruleset[1]}; nft -nn list ruleset")
-
-
-def test_sshd_takes_its_configuration(server: ServerImage, system: str):
-    server.output("sh", "-euc", "mkdir -p /run/sshd; ssh-keygen -qt ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key")
-    settings = server.output("sshd", "-T", "-f", f"{system}/etc/ssh/sshd_config").splitlines()
-    assert {"passwordauthentication no", "permitrootlogin without-password"} <= set(settings)
-
-
 @pytest.mark.parametrize("planted", ["<style>p {}</style>", '<p onclick="x()">', "<script>x()</script>"])
 def test_what_the_policy_would_block_fails_the_build(tmp_path: Path, planted: str):
     page = (NIX.parent / "rehearsal/nixpkgs/pkgs/headscale-ui/web/index.html").read_text()

@@ -3,6 +3,7 @@
     ./accepted.nix
     ./acme.nix
     ./environment.nix
+    ./fail2ban.nix
     ./firewall.nix
     ./headscale.nix
     ./networkd.nix

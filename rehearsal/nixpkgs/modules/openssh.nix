@@ -13,12 +13,14 @@ let
       inherit type default;
     };
   flag = option types.bool;
+  list = option (types.nullOr (types.listOf types.str)) null;
   known = {
-    Ciphers = option (types.nullOr (types.listOf types.str)) null;
+    AllowUsers = list;
+    Ciphers = list;
     KbdInteractiveAuthentication = flag true;
-    KexAlgorithms = option (types.nullOr (types.listOf types.str)) null;
+    KexAlgorithms = list;
     LogLevel = option types.str "INFO";
-    Macs = option (types.nullOr (types.listOf types.str)) null;
+    Macs = list;
     PasswordAuthentication = flag true;
     PermitRootLogin = option (types.enum [
       "yes"
@@ -43,10 +45,10 @@ let
     type = mkOption { type = types.str; };
   };
   said =
-    value:
+    name: value:
     if builtins.isBool value then
       (if value then "yes" else "no")
-    else if builtins.isList value then
+    else if builtins.isList value && name != "AllowUsers" then
       builtins.concatStringsSep "," value
     else
       toString value;
@@ -76,7 +78,7 @@ in
     networking.firewall.allowedTCPPorts = lib.optionals sshd.openFirewall sshd.ports;
     environment.etc = {
       "ssh/sshd_config".text = ''
-        ${lib.concatMapAttrsLines (name: value: "${name} ${said value}") configured}
+        ${lib.concatMapAttrsLines (name: value: "${name} ${said name value}") configured}
         AuthorizedKeysFile ${toString keyFiles}
         ${lib.concatLines (map (key: "HostKey ${key.path}") sshd.hostKeys)}
         ${lib.concatLines (map (port: "Port ${toString port}") sshd.ports)}

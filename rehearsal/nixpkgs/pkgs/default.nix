@@ -85,6 +85,7 @@ let
     coreutils = debian "coreutils" [ "coreutils" ] "coreutils";
     curl = debian "curl" [ "curl" ] "curl";
     diffutils = debian "diffutils" [ "diffutils" ] "diff";
+    fail2ban = debian "fail2ban" [ "fail2ban" ] "fail2ban-client";
     findutils = debian "findutils" [ "findutils" ] "find";
     gnugrep = debian "gnugrep" [ "grep" ] "grep";
     gnused = debian "gnused" [ "sed" ] "sed";
