@@ -145,7 +145,16 @@ def test_sshd_takes_its_configuration(server: ServerImage, system: str):
     assert {"passwordauthentication no", "permitrootlogin without-password"} <= set(settings)
 
 
-@pytest.mark.parametrize("planted", ["<style>p {}</style>", '<p onclick="x()">', "<script>x()</script>"])
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "<style>p {}</style>",
+        '<p onclick="x()">',
+        "<script>x()</script>",
+        '<script src="https://example.com/x.js"></script>',
+        "<base href='/elsewhere/'>",
+    ],
+)
 def test_what_the_policy_would_block_fails_the_build(tmp_path: Path, planted: str):
     page = (NIX.parent / "rehearsal/nixpkgs/pkgs/headscale-ui/web/index.html").read_text()
     program = [sys.executable, str(NIX / "packages/content-security-policy.py"), str(tmp_path)]
