@@ -82,5 +82,5 @@ class Visitor:
     def sees(self, heading: str) -> None:
         self.page.get_by_role("heading", name=heading).wait_for()
 
-    def reads(self, text: str, *, exact: bool = True) -> None:
-        self.page.get_by_text(text, exact=exact).first.wait_for()
+    def reads(self, text: str) -> None:
+        self.page.get_by_text(text).first.wait_for()

@@ -16,8 +16,8 @@ export function start(page, place) {
     element("p", { textContent: "A stand-in: headscale-ui's release could not be fetched when this machine was set up." }),
     element("h1", { textContent: TITLES[page] }),
   );
-  if (page === "users") list(place, "user", (answer) => answer.users.map((user) => user.name));
-  if (page === "devices") list(place, "node", (answer) => answer.nodes.map((node) => node.givenName));
+  if (page === "users") list(place, "user", (answer) => answer.users.map((user) => `${user.id}: ${user.name}`));
+  if (page === "devices") list(place, "node", (answer) => answer.nodes.map((node) => `${node.id}: ${node.givenName}`));
   if (page === "settings") settings(place);
   fadeIn(place);
 }
