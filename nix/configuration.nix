@@ -6,6 +6,7 @@
 {
   imports = [
     ./api-key.nix
+    ./derp-map.nix
     ./headscale-ui.nix
     ./headscale.nix
     ./hetzner-cloud.nix
