@@ -128,7 +128,7 @@ class InTheBrowser(Story):
             with ExitStack() as end:
                 visitors = [end.enter_context(Visitor(browser)) for _ in range(math.ceil(CROWD / asked))]
                 for visitor in visitors:
-                    visitor.page.goto(f"{PAGES}/users.html", wait_until="commit")
+                    visitor.does("visit.js", f"{PAGES}/users.html")
                 for visitor in visitors:
                     visitor.sees("User View")
                 answers = [answer for visitor in visitors for answer in visitor.answers]
