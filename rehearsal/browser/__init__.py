@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Page, Response, sync_playwright
 
@@ -75,9 +76,9 @@ class Visitor:
     def _answered(self, response: Response) -> None:
         self.answers.append((response.status, response.url))
 
-    def does(self, script: str, argument: str) -> None:
-        """Run one of the scripts beside this file in the page."""
-        self.page.evaluate((HERE / script).read_text(), argument)
+    def does(self, script: str, argument: Any) -> Any:
+        """What one of the scripts beside this file returns, run in the page."""
+        return self.page.evaluate((HERE / script).read_text(), argument)
 
     def sees(self, heading: str) -> None:
         self.page.get_by_role("heading", name=heading).wait_for()
