@@ -35,6 +35,7 @@ def refreshed(server: ServerImage, *answers: Any) -> list[tuple[int, str, str]]:
 
 
 def packaged(server: ServerImage) -> str:
+    sample_system()
     package = server.evaluate(sample_tree(), "services.headscale.package.outPath")
     return server.read(f"{package}/share/headscale/derp.yaml")
 
