@@ -7,6 +7,7 @@
   imports = [
     ./api-key.nix
     ./deployment.nix
+    ./derp-map.nix
     ./fail2ban.nix
     ./headscale-ui.nix
     ./headscale.nix

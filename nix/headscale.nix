@@ -37,10 +37,6 @@ in
       database.sqlite.path = "${state}/db.sqlite";
       database.sqlite.write_ahead_log = true;
 
-      # headscale does not start when a map's URL cannot be fetched, so Tailscale's map is a file.
-      derp.urls = [ ];
-      derp.paths = [ "${package}/share/headscale/derp.yaml" ];
-      derp.auto_update_enabled = false;
       derp.server = {
         enabled = true;
         region_id = 999;

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -81,6 +81,15 @@ class World:
             programs=self.prepared.programs,
             ca_bundle=self.ca_bundle,
             nat=nat,
+        )
+
+    def household(self, names: Sequence[str]) -> AbstractContextManager[list[devices.Device]]:
+        return devices.household(
+            names,
+            number=next(self.homes),
+            run=self.run,
+            programs=self.prepared.programs,
+            ca_bundle=self.ca_bundle,
         )
 
     def host_snapshot(self) -> set[str]:

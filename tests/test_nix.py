@@ -115,7 +115,16 @@ def test_the_derp_map_is_what_headscale_reads(server: ServerImage, tree: str, sy
         assert all(node["hostname"] and node["ipv4"] for node in region["nodes"])
 
 
-@pytest.mark.parametrize("planted", ["<style>p {}</style>", '<p onclick="x()">', "<script>x()</script>"])
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "<style>p {}</style>",
+        '<p onclick="x()">',
+        "<script>x()</script>",
+        '<script src="https://example.com/x.js"></script>',
+        "<base href='/elsewhere/'>",
+    ],
+)
 def test_what_the_policy_would_block_fails_the_build(tmp_path: Path, planted: str):
     page = (NIX.parent / "rehearsal/nixpkgs/pkgs/headscale-ui/web/index.html").read_text()
     program = [sys.executable, str(NIX / "packages/content-security-policy.py"), str(tmp_path)]
