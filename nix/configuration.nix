@@ -6,6 +6,8 @@
 {
   imports = [
     ./api-key.nix
+    ./apparmor.nix
+    ./audit.nix
     ./headscale-ui.nix
     ./headscale.nix
     ./hetzner-cloud.nix

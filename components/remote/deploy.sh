@@ -22,9 +22,11 @@ main() {
   run "deploy-$begun" "$state/deploy-$begun.log"
 }
 
+# Compiling must not starve what serves meanwhile: root builds in this unit, not in nix-daemon's.
 run() {
   : >"$2"
   systemd-run --quiet --wait --collect --unit "$1" \
+    --property CPUWeight=20 --property IOWeight=20 --property OOMScoreAdjust=500 \
     --setenv PATH="$PATH" --setenv HOME=/root --property StandardOutput="append:$2" --property StandardError="append:$2" \
     sh /etc/nixos/remote/activate.sh &
   unit=$!
