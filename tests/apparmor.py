@@ -1,4 +1,4 @@
-"""What a process did to files, by strace, and what a profile allows, by apparmor_parser's own translation of its rules."""
+"""What a process did to files, by strace, and what a profile allows, by apparmor_parser's own reading of its rules."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ CALLS = (
     (re.compile(r"bind\(.*sun_path=\"(/[^\"]+)\".* = 0$"), "w"),
 )
 OPENED = re.compile(r"^(?:open|openat|openat2|creat)\((.*)\) += \d+<(/[^>]*)>$")
-CHANGED = re.compile(r"^(?:unlink|rename|mkdir|rmdir|chmod|fchmodat|chown|fchownat|link|symlink|truncate)\w*\((.*) = 0$")
+CHANGED = re.compile(r"^(?:unlink|rename|mkdir|rmdir|chmod|fchmodat|chown|link|symlink|truncate)\w*\((.*) = 0$")
 
 Use = tuple[str, str]
 

@@ -1,12 +1,13 @@
-"""What confines the host's services, watches it and keeps it able to go back, as far as the real programs can judge it."""
+"""What confines the host's services, watches the host and keeps its way back, as the real programs judge it."""
 
 import json
 import re
 import secrets
+from pathlib import Path
 
 import pytest
 from apparmor import Profile, bring_strace, traced, uses
-from server_image import HERE, ServerImage, sample_system, sample_tree, server_image
+from server_image import HERE, ServerImage, sample_system, server_image
 
 HEADSCALE, UI = "headscale.example.org", "headscale-ui.example.org"
 # Where NixOS has what Debian's programs find in /usr; the rehearsal's packages are links to these.
@@ -16,6 +17,10 @@ ON_NIXOS = {
     "/usr/sbin/nginx": "/nix/store/0-nginx-1.30.1/bin/nginx",
     "/usr/lib/rehearsal/bin/headscale": "/nix/store/0-headscale-0.29.3/bin/headscale",
 }
+# What a host has before the first deploy loads the rules; a rule for what is missing stops all that follow it.
+THERE = {"/boot", "/etc", "/etc/nixos", "/etc/ssh", "/nix/var/nix/profiles", "/var/lib/sops-nix"}
+# What `systemd-analyze security` says: 0 is a service that can do nothing, 10 one that may do anything.
+EXPOSURE = {"headscale": 1.3, "headscale-api-key": 0.9, "nginx": 1.6}
 
 
 @pytest.fixture(scope="module")
@@ -98,33 +103,66 @@ def test_nginx_needs_nothing_that_its_profile_forbids(server: ServerImage, syste
 # -- audit ------------------------------------------------------------------------------------------------------------
 
 
-def test_auditctl_takes_every_rule(server: ServerImage, system: str):
-    """The real auditctl reads the rules in a namespace of its own, where the kernel refuses each rule that it is sent."""
-    user = server.evaluate(sample_tree(), "services.headscale.user")
-    server.output("sh", "-euc", f"id {user} 2>/dev/null || useradd --system {user}")
+@pytest.fixture(scope="module")
+def rules(server: ServerImage, system: str) -> str:
     (start,) = commands(server.unit(system, "audit-rules-nixos.service"), "ExecStart")
-    rules = server.read(start.split()[-1])
+    return server.read(start.split()[-1])
+
+
+def test_auditctl_takes_every_rule(server: ServerImage, rules: str):
+    """The real auditctl reads the rules in a PID namespace of its own, whose requests the kernel refuses one by one."""
+    server.output("sh", "-euc", "id headscale 2>/dev/null || useradd --system headscale")
     sent = re.findall(r"^-a .*$", rules, re.MULTILINE)
     assert len(sent) > 5
     # With -i first, auditctl goes on after what is refused.
     server.put("/audit.rules", f"-i\n{rules}")
     said = server.run("auditctl", "-R", "/audit.rules").stderr.splitlines()
     answers = [line for line in said if not line.startswith("There was an error in line")]
-    refused = "Error sending add rule data request (Operation not permitted)"
-    assert answers.count(refused) == len(sent), "\n".join(said)
-    assert not [line for line in answers if "(Operation not permitted)" not in line], "\n".join(said)
+    assert answers.count("Error sending add rule data request (Operation not permitted)") == len(sent), answers
+    assert all(line.endswith("(Operation not permitted)") for line in answers), answers
 
 
-def test_what_is_watched_is_what_the_host_has(server: ServerImage, system: str):
-    """A rule for a path below a directory that is missing stops all that follow it; only headscale's may be."""
-    (start,) = commands(server.unit(system, "audit-rules-nixos.service"), "ExecStart")
-    strict, lenient = server.read(start.split()[-1]).split("\n-i\n")
-    assert re.findall(r"-F dir=(\S+)", strict) == WRITTEN_BEFORE_THE_FIRST_DEPLOY
-    assert [line for line in lenient.splitlines() if line.startswith("-a") and "dir=/var/lib/headscale " not in line] == []
+def test_what_must_be_watched_is_there_from_the_start(rules: str):
+    must, may = rules.split("\n-i\n")
+    directories = {*re.findall(r"-F dir=(\S+)", must), *(re.findall(r"-F path=(\S+)/", must))}
+    assert directories <= THERE
+    assert re.findall(r"^-a .*-F (?:dir|path)=(\S+)", may, re.MULTILINE) == ["/var/lib/headscale"]
 
 
-def test_auditd_takes_its_configuration_and_limits_its_log(server: ServerImage, system: str):
-    # auditd wants a file of its own, not a link.
-    server.output("sh", "-euc", f"mkdir -p /audit && cp {system}/etc/audit/auditd.conf /audit/")
+def test_auditd_takes_its_configuration_and_rotates_its_log(server: ServerImage, system: str):
+    # auditd follows no link.
+    server.output("sh", "-euc", "mkdir -p /audit; cp $0/etc/audit/auditd.conf /audit/", system)
     said = server.run("auditd", "-f", "-c", "/audit", "-s", "nochange").stderr
-    assert "max_log_file_action" in said, said
+    # The last word of a daemon whose configuration is right and whom the kernel refuses, as it does here.
+    assert "Error setting audit daemon pid (Operation not permitted)" in said, said
+    assert "max_log_size_action_parser called with: ROTATE" in said, said
+
+
+# -- systemd ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXPOSURE)
+def test_a_service_is_exposed_no_more_than_it_was(server: ServerImage, system: str, name: str):
+    unit = f"{system}/etc/systemd/system/{name}.service"
+    said = server.output("systemd-analyze", "security", "--offline=true", "--no-pager", unit)
+    level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
+    assert level is not None, said
+    assert float(level[1]) <= EXPOSURE[name], said
+
+
+# -- generations ------------------------------------------------------------------------------------------------------
+
+
+def test_garbage_collection_leaves_ten_generations_however_old(server: ServerImage, tmp_path: Path):
+    """On a disk of its own, since the real collector deletes whatever no generation holds."""
+    host = ServerImage(server.layers, tmp_path)
+    system = host.build(host.tree("collected"))
+    host.put("/generations.sh", (HERE / "generations.sh").read_text())
+    stored = host.output("bash", "-eu", "/generations.sh", system).split()
+    unit = host.unit(system, "nix-gc.service")
+    for command in [*commands(unit, "ExecStartPre"), *commands(unit, "ExecStart")]:
+        host.output(*command.split())
+    left = host.output("sh", "-c", "cd /nix/var/nix/profiles && ls -d system-*-link").split()
+    assert left == sorted(f"system-{number}-link" for number in range(5, 15))
+    still = host.output("sh", "-c", "for path; do [ ! -e $path ] || echo $path; done", "sh", *stored).split()
+    assert still == stored[4:]
