@@ -6,6 +6,8 @@
 {
   imports = [
     ./api-key.nix
+    ./apparmor.nix
+    ./audit.nix
     ./deployment.nix
     ./derp-map.nix
     ./fail2ban.nix

@@ -77,6 +77,13 @@ in
       "${lib.getExe package} policy check --file ${config.services.headscale.settings.policy.path}"
       "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID"
     ];
+    # Beyond what nixpkgs sets: headscale changes no owner, and makes no memory executable.
+    serviceConfig = {
+      AmbientCapabilities = lib.mkForce "";
+      CapabilityBoundingSet = lib.mkForce "";
+      MemoryDenyWriteExecute = true;
+      PrivateUsers = true;
+    };
     # headscale would make itself another key, and no device that knows the old one would ever come back.
     unitConfig.AssertFileNotEmpty = noiseKey.path;
   };

@@ -118,7 +118,6 @@ in
       "shells".text = "/run/current-system/sw/bin/bash\n";
       "ssl/certs/ca-certificates.crt".source = "/usr/lib/rehearsal/ca.crt";
       "ssl/openssl.cnf".source = "${kept}/ssl/openssl.cnf";
-      "systemd/journald.conf".text = "[Journal]\nStorage=persistent\n";
       # Debian's own generator would bring cloud-init to life again.
       "systemd/system-generators/cloud-init-generator".source = "/dev/null";
       "systemd/system-preset/00-nixos.preset".text = "ignore *\n";

@@ -81,6 +81,8 @@ let
     inherit lib system build;
     callPackage = function: arguments: call (import function) arguments;
 
+    apparmor-parser = debian "apparmor-parser" [ "apparmor" ] "apparmor_parser";
+    audit = debian "audit" [ "auditd" ] "auditd";
     bash = debian "bash" [ "bash" ] "bash";
     coreutils = debian "coreutils" [ "coreutils" ] "coreutils";
     curl = debian "curl" [ "curl" ] "curl";
