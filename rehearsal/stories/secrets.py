@@ -2,7 +2,7 @@
 
 Named exemptions: user_data holds the SSH host key; the operator's own environment holds tokens and passphrase; Pulumi
 gives its Python program the configuration in an environment variable; the join command that a person types on a device
-holds a pre-auth key. Not looked into: what Pulumi says with `--debug` and `--logtostderr`: both show every value, secret or not.
+holds a pre-auth key. Not looked into: what Pulumi says with `--debug` and `--logtostderr`, since both show every value.
 """
 
 import re
