@@ -71,6 +71,7 @@ in
   environment.etc."headscale/version".text = package.version;
 
   systemd.services.headscale = {
+    requires = [ "deployment-undo.service" ];
     reloadTriggers = [ config.environment.etc."headscale/policy.hujson".source ];
     # A policy that headscale refuses goes unnoticed by SIGHUP, and stops it from starting the next time.
     serviceConfig.ExecReload = [

@@ -88,3 +88,15 @@ def sample_tree() -> str:
 @cache
 def sample_system() -> str:
     return server_image().build(sample_tree())
+
+
+def packaged_derp_map() -> str:
+    """The DERP map that a new server starts with, as it lies in headscale's package."""
+    sample_system()
+    package = server_image().evaluate(sample_tree(), "services.headscale.package.outPath")
+    return server_image().read(f"{package}/share/headscale/derp.yaml")
+
+
+def lay_derp_map() -> None:
+    """What systemd-tmpfiles does on a server, before headscale starts."""
+    server_image().put("/var/lib/derp-map/derp.yaml", packaged_derp_map())

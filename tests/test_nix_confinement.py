@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from apparmor import Profile, bring_strace, traced, uses
-from server_image import HERE, ServerImage, sample_system, server_image
+from server_image import HERE, ServerImage, lay_derp_map, sample_system, server_image
 
 HEADSCALE, UI = "headscale.example.org", "headscale-ui.example.org"
 # Where NixOS has what Debian's programs find in /usr; the rehearsal's packages are links to these.
@@ -81,6 +81,7 @@ def test_headscale_needs_nothing_that_its_profile_forbids(server: ServerImage, s
     links = "ln -sfn /run/secrets.d/1 /run/secrets; ln -sf $0/etc/headscale/* /etc/headscale/"
     key = "printf %s $(headscale generate private-key) > /run/secrets/headscale_noise_private_key"
     server.output("bash", "-euc", f"{prepare}; {links}; {key}", system)
+    lay_derp_map()
     asks = [["headscale", "users", "create", "a"], ["headscale", "preauthkeys", "create", "--user", "1"]]
     assert violations(server, system, "headscale", 8085, *asks) == set()
 

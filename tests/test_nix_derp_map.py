@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from server_image import HERE, ServerImage, sample_system, sample_tree, server_image
+from server_image import HERE, ServerImage, packaged_derp_map, sample_system, server_image
 
 MAP = "/var/lib/derp-map/derp.yaml"
 PUBLIC = "net/dnsfallback/dns-fallback-servers.json"
@@ -28,16 +28,10 @@ def refreshed(server: ServerImage, *answers: Any) -> list[tuple[int, str, str]]:
     environment = dict(re.findall(r'^Environment="(CONVERTER)=(.*)"$', unit, re.MULTILINE))
     refresh = re.search(r"ExecStart=(\S+)", unit)
     assert refresh is not None
-    server.put(MAP, packaged(server))
+    server.put(MAP, packaged_derp_map())
     server.put("/walk.py", (HERE / "derp_map_walk.py").read_text())
     given = {"environment": {**environment, "MAP": MAP, "PATIENCE": "1"}, "answers": answers}
     return json.loads(server.output("python3", "/walk.py", refresh[1], stdin=json.dumps(given)))
-
-
-def packaged(server: ServerImage) -> str:
-    sample_system()
-    package = server.evaluate(sample_tree(), "services.headscale.package.outPath")
-    return server.read(f"{package}/share/headscale/derp.yaml")
 
 
 def text(regions: Any) -> str:
@@ -94,7 +88,7 @@ def test_a_bad_map_never_takes_the_place_of_a_good_one(server: ServerImage, tail
         "an error": (500, good, None),
         "silence": None,
     }
-    before = packaged(server)
+    before = packaged_derp_map()
     for what, (status, error, found) in zip(bad, refreshed(server, *bad.values()), strict=True):
         assert found == before, what
         assert status != 0 and error != "", f"{what} was not told: {status} {error}"
@@ -111,7 +105,7 @@ def test_headscale_reads_a_new_map_without_a_restart(server: ServerImage, tailsc
     server.put("/headscale.json", json.dumps(settings | {"noise": noise}))
     ((_, _, new),) = refreshed(server, (200, text(dict(list(tailscales.items())[1:])), None))
     server.put("/walk.sh", (HERE / "derp_map_walk.sh").read_text())
-    server.put(MAP, packaged(server))
+    server.put(MAP, packaged_derp_map())
     before, after = server.output("bash", "/walk.sh", MAP, stdin=new).splitlines()
     missing, *_ = tailscales
     assert {missing, "999"} <= set(before.split())

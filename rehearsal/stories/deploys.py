@@ -25,7 +25,7 @@ NO_SSH_PORT = ("network.nix", "tcp dport 22 accept", "tcp dport 2222 accept")
 OTHER_NGINX = ("nginx.nix", "client_body_timeout 10s;", "client_body_timeout 11s;")
 BAD_NGINX = ("nginx.nix", "client_header_timeout 10s;", "client_header_timeout ten;")
 BAD_POLICY = ("policy.hujson", '"dst": ["*:*"]', '"dst": ["group:nobody-made:*"]')
-NO_MAP = ("headscale.nix", "derp.urls = [ ];", 'derp.urls = [ "https://192.0.2.1/" ];')
+NO_MAP = ("derp-map.nix", "urls = [ ];", 'urls = [ "https://192.0.2.1/" ];')
 BAD_NIX = ("nginx.nix", "enable = true;", "enable = tru;")
 SEARCH_DOMAIN = 'override_local_dns = false; dns.search_domains = [ "example.org" ];'
 RESTARTS_HEADSCALE = ("headscale.nix", "override_local_dns = false;", SEARCH_DOMAIN)
