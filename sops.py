@@ -55,13 +55,8 @@ def missing(path: Path) -> list[str]:
 
 def encrypted(path: Path) -> dict[str, Any]:
     """What the file holds, every value of it encrypted; all scalars are text."""
-    try:
-        held = yaml.load(path.read_text(), yaml.BaseLoader)
-    except FileNotFoundError:
-        raise Rejected("does not exist", "`scripts/init` makes it") from None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        raise Rejected("cannot be read as YAML", RESTORE) from None
-    if not isinstance(held, dict) or not isinstance(held.get("sops"), dict):
+    held = _read(path)
+    if not isinstance(held.get("sops"), dict):
         raise Rejected("is not encrypted: it has no `sops` entry", f"`sops encrypt --in-place {path}`")
     if clear := [where.rstrip(":") for where, text in _leaves(held) if text and not text.startswith("ENC[")]:
         repair = f"take it out of the file, and `sops edit {path}` puts it in again, encrypted"
@@ -71,7 +66,17 @@ def encrypted(path: Path) -> dict[str, Any]:
 
 def recipients(path: Path) -> list[str]:
     """The age keys that the file is encrypted to."""
-    return list(_stanzas(encrypted(path)))
+    return list(_stanzas(_read(path)))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        held = yaml.load(path.read_text(), yaml.BaseLoader)
+    except FileNotFoundError:
+        raise Rejected("does not exist", "`scripts/init` makes it") from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        raise Rejected("cannot be read as YAML", RESTORE) from None
+    return held if isinstance(held, dict) else {}
 
 
 def _opened(path: Path, held: dict[str, Any], identity: "Identity") -> dict[str, str]:
@@ -103,7 +108,8 @@ def _data_key(path: Path, held: dict[str, Any], identity: "Identity") -> bytes:
 
 def _stanzas(held: dict[str, Any]) -> dict[str, str]:
     """The data key encrypted to each age recipient."""
-    stanzas = held["sops"].get("age")
+    metadata = held.get("sops")
+    stanzas = metadata.get("age") if isinstance(metadata, dict) else None
     entries = [entry for entry in stanzas if isinstance(entry, dict)] if isinstance(stanzas, list) else []
     return {entry.get("recipient", ""): entry.get("enc", "") for entry in entries}
 

@@ -128,7 +128,11 @@ BAD_SECRETS = [
     ),
     (lambda good: f"a: hunter2\n{good}", "holds a in clear", "`sops edit FILE`"),
     (lambda good: f"a: {{b: [hunter2]}}\n{good}", "holds a:b in clear", "`sops edit FILE`"),
-    (lambda good: re.sub("(?s)age:.*(    lastmod)", r"age: me\n\1", good), "is not encrypted to the server's", ME),
+    (
+        lambda good: re.sub("(?s)age:.*(    lastmod)", r"age: me\n\1", good),
+        "is not encrypted to the server's",
+        ".sops.yaml",
+    ),
     (lambda good: re.sub("    mac: .*\n", "", good), "its MAC cannot be decrypted", RESTORE),
     (lambda good: good.replace(ME, OTHER), f"is not encrypted to the server's age key, {ME}", "`sops updatekeys FILE`"),
     (
