@@ -105,7 +105,7 @@ def program(
     """Runs __main__.py with a configuration; returns every resource's inputs by name."""
     monkeypatch.chdir(PROGRAM)
     monkeypatch.syspath_prepend(str(PROGRAM))
-    facts = {"confirmedDigest": "", "confirmedToken": "", "deploysBegun": 0}
+    facts = {"confirmedDigest": "", "confirmedToken": "", "deploysBegun": 0, "differs": ""}
 
     async def answer(*_: object) -> dict:
         return facts
