@@ -375,9 +375,23 @@ def test_a_file_for_another_server_is_kept_and_the_repair_works(operator: Operat
     assert operator.secrets_file.read_text() == before
     assert f"nix/secrets/mine.yaml is not encrypted to the server's age key, {new}; " in said
     operator.sops_yaml.write_text(operator.sops_yaml.read_text().replace(old, new))
-    operator.run("sh", "-c", f"yes | {re.findall('`(sops .*)`', said)[0]}")
+    operator.run("sh", "-c", f"yes | {re.findall('`(sops .*?)`', said)[0]}")
     operator.init()
     assert operator.values() == values
+
+
+def test_who_loses_the_own_age_key_gets_in_by_the_servers_as_the_readme_says(operator: Operator):
+    operator.init()
+    values = operator.values()
+    lost = operator.age_keys.read_text()
+    operator.age_keys.unlink()
+    operator.run("age-keygen", "-o", operator.age_keys)
+    old, new = (re.findall("age1[0-9a-z]+", text)[0] for text in (lost, operator.age_keys.read_text()))
+    operator.sops_yaml.write_text(operator.sops_yaml.read_text().replace(old, new))
+    told = re.findall("`(SOPS_AGE_KEY_CMD=[^`]*)`", (PROGRAM / "README.md").read_text())[0]
+    operator.run("sh", "-c", f"yes | {told}")
+    assert operator.values() == values
+    operator.init()
 
 
 @pytest.mark.parametrize("spoilt", [NOISE, API])
