@@ -92,6 +92,11 @@ BAD = [
     ("preauthKeyExpiration", "300y", "'300y' is not between a minute and a hundred years"),
     ("policyFile", "nix/none.hujson", "'nix/none.hujson' cannot be read: No such file"),
     ("policyFile", "nix", "'nix' cannot be read: Is a directory"),
+    (
+        "secretsFile",
+        "nix",
+        "'nix' cannot be read: Is a directory; `pulumi config set --plaintext headscale:secretsFile ...`",
+    ),
     ("deployKey", "not a key", "is not a private key in OpenSSH form"),
     ("deployKey", LINE, "is not a private key in OpenSSH form"),
     ("deployKey", LOCKED, "has a passphrase"),
