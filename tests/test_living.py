@@ -151,13 +151,6 @@ def test_pulumi_works_for_the_operator_without_options(living: Home):
 
 
 @pytest.mark.rehearsal
-def test_the_operator_has_keys_and_secrets_and_opens_them(living: Home):
-    assert "the stack rehearsal has all its keys and secrets\n" in living.command("run", "operator", "scripts/init")
-    opened = living.command("run", "operator", "sh", "-c", 'sops decrypt "$(pulumi config get secretsFile)"')
-    assert "headscale_api_key: hskey-api-" in opened
-
-
-@pytest.mark.rehearsal
 def test_the_operators_settings_are_the_stacks_own(living: Home):
     checked_in = (PROGRAM / "Pulumi.rehearsal.yaml").read_text()
     living.command("run", "operator", "pulumi", "config", "set", "headscale:preauthKeySerial", "1")
