@@ -128,8 +128,9 @@ class World:
 
     def look_for_secrets(self, outputs: dict) -> int:
         """How many secrets were looked for in everything below the state's directory; finding one is an error."""
-        made = (self.secrets.api_key, self.secrets.host_age_key, *outputs["preauthKeys"].values())
-        keys = (self.secrets.deploy_key, self.secrets.ssh_host_key)
+        own = self.secrets
+        made = (own.api_key, own.noise_key, own.host_age_key, *outputs["preauthKeys"].values())
+        keys = (own.deploy_key, own.ssh_host_key)
         # What a private key's lines have in common with no other key stands in the last full one.
         looked_for = [*made, *(key.splitlines()[-3] for key in keys)]
         state = [path.read_text() for path in (self.stack.directory / "state").rglob("*.json*")]
@@ -140,7 +141,7 @@ class World:
 
     def edit_secret(self, name: str, value: str) -> None:
         """Change one value of the stack's SOPS file by sops, as its operator."""
-        command = ["sops", "set", "--value-stdin", str(self.secrets.sops_file), json.dumps([name])]
+        command = ["sops", "set", "--value-stdin", str(self.stack.directory / "secrets.yaml"), json.dumps([name])]
         subprocess.run(command, env=self.stack.environment, input=json.dumps(value), check=True, text=True)
 
     def unit_changes(self) -> dict[str, str]:
@@ -185,34 +186,24 @@ def world(run: Run, prepared: Prepared, say: Callable[[str], None]) -> Iterator[
         acme(run) as authority,
         Machines(run=run, image=prepared.layers, ca_bundle=authority.bundle) as machines,
     ):
-        secrets = keys.make(run.directory("keys"), prepared.programs)
-        stack = _stack(run, prepared, secrets, say)
+        stack = _stack(run, prepared, say)
+        secrets = keys.make(stack)
         hetzner = Hetzner(machines, stack.environment["HCLOUD_TOKEN"])
         cloudflare = Cloudflare(ZONE, stack.environment["CLOUDFLARE_API_TOKEN"], resolver.publish)
         with serve(hetzner, port=HETZNER_PORT), serve(cloudflare, port=CLOUDFLARE_PORT):
             yield World(run, prepared, machines, hetzner, cloudflare, stack, secrets, authority.bundle)
 
 
-def _stack(run: Run, prepared: Prepared, secrets: StackSecrets, say: Callable[[str], None]) -> Stack:
+def _stack(run: Run, prepared: Prepared, say: Callable[[str], None]) -> Stack:
     home = run.directory("pulumi")
     plugins.install(home, Path(sys.executable))
     plugins.install_hcloud(home, prepared.programs)
-    stack = Stack(run.directory("stack"), prepared.programs, home, say)
-    for key, value in secrets.config().items():
-        stack.set(key, value, secret=True)
-    stack.set("secretsFile", str(secrets.sops_file))
-    stack.environment["SOPS_AGE_KEY_FILE"] = str(secrets.operator_age_key)
-    return stack
+    return Stack(run.directory("stack"), prepared.programs, home, say)
 
 
 def _first(entries: list[dict[str, str]], words: str) -> int:
     """When the journal has these words first, in microseconds."""
     return next(int(entry["__REALTIME_TIMESTAMP"]) for entry in entries if words in entry["MESSAGE"])
-
-
-def public_key(path: Path) -> str:
-    """The first two words of a public key file: the type and the key."""
-    return " ".join(path.read_text().split()[:2])
 
 
 def scan_host_key(address: str) -> str:

@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
 from rehearsal.edits import edited, open_for_edits
+from rehearsal.keys import public_key
 from rehearsal.processes import check
 from rehearsal.story import DEPLOY, HEADSCALE, JOIN_TIMEOUT, Story
 from rehearsal.wait import eventually
-from rehearsal.world import public_key
 
 Change = tuple[str, str, str]
 DEPLOY_SH = "/etc/nixos/remote/deploy.sh"
@@ -222,7 +222,7 @@ class Deploys(Story):
         """A new SSH connection with the deploy key to the host that has the pinned key."""
         directory = self.world.run.directory("login")
         address = self.outputs["serverIpv4"]
-        (directory / "known").write_text(f"{address} {public_key(self.world.run.path / 'keys/host.pub')}\n")
+        (directory / "known").write_text(f"{address} {public_key(self.world.secrets.ssh_host_key)}\n")
         (directory / "key").touch(mode=0o600)
         (directory / "key").write_text(self.world.secrets.deploy_key)
         options = (
