@@ -33,6 +33,7 @@ PARTITIONS = """label: gpt
 1: start=262144, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4
 """
 ROOT_AT, SIZE = 128 << 20, 20 << 30
+EMULATED = ("-accel", "tcg", "-cpu", "qemu64")
 BOOT, ORDER = 180.0, 240.0
 
 
@@ -84,8 +85,8 @@ def machine(disk: Path, firmware: str, *arguments: str) -> Iterator[Machine]:
     """Boot a disk under "bios" or "efi"; EFI's memory is new. Whatever `arguments` add is QEMU's."""
     console, address = disk.with_suffix(f".{firmware}.log"), disk.with_suffix(f".{firmware}.port")
     command = [
-        *("qemu-system-x86_64", "-accel", accelerator(), "-cpu", "max", "-machine", "q35", "-m", "4096"),
-        *("-nodefaults", "-display", "none", "-vga", "std", *_firmware(firmware, disk), *arguments),
+        *("qemu-system-x86_64", *accelerator(), "-machine", "q35", "-m", "4096"),
+        *("-nodefaults", "-display", "none", *_firmware(firmware, disk), *arguments),
         *("-drive", f"if=none,id=disk,format=raw,cache=unsafe,file={disk}"),
         *("-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=disk", "-serial", f"file:{console}"),
         *("-chardev", f"socket,id=port,path={address},server=on,wait=off", "-device", "virtio-serial-pci"),
@@ -106,20 +107,16 @@ def _firmware(firmware: str, disk: Path) -> list[str]:
 
 
 @functools.cache
-def accelerator() -> str:
+def accelerator() -> tuple[str, ...]:
     """KVM if a kernel comes so far as to miss its root file system; a KVM without hardware's help may not."""
     (kernel,) = debian().glob("vmlinuz-*")
-    command = ["qemu-system-x86_64", "-accel", "kvm", "-cpu", "max", "-machine", "q35", "-display", "none"]
+    kvm = ("-accel", "kvm", "-cpu", "max")
+    command = ["qemu-system-x86_64", *kvm, "-machine", "q35", "-nodefaults", "-display", "none", "-no-reboot"]
     try:
-        done = subprocess.run(
-            [*command, "-nodefaults", "-no-reboot", "-kernel", kernel, "-append", "panic=-1"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=15,
-        )
+        done = subprocess.run([*command, "-kernel", kernel, "-append", "panic=-1"], capture_output=True, timeout=15)
     except subprocess.TimeoutExpired:
-        return "tcg"
-    return "kvm" if done.returncode == 0 else "tcg"
+        return EMULATED
+    return kvm if done.returncode == 0 else EMULATED
 
 
 def debian_disk(target: Path) -> Path:
