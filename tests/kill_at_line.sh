@@ -1,18 +1,18 @@
 #!/bin/bash
-# kill_at_line.sh LINE SCRIPT ARGUMENT...: runs a POSIX script that is killed, with all it has started, before LINE.
-# LINE 0 lets it end, and writes each line that it came by to /run/lines.
+# kill_at_line.sh LINE SCRIPT ARGUMENT...: runs a POSIX script that is killed before it executes LINE for the first time.
+# With LINE 0 it comes to its end; /run/lines has the lines that it came by.
 set -o posix -o functrace
 deadly=$1
-shift
+script=$2
+shift 2
 : >/run/lines
 
-# BASHPID would be a subshell's; the death of $$ ends the namespace, and so what the subshells do.
-# shellcheck disable=SC2064,SC2154
-trap '[ "${BASH_SOURCE[0]}" != "$script" ] || {
-  [ "$deadly" != 0 ] || echo "$LINENO" >>/run/lines
-  [ "$LINENO" != "$deadly" ] || kill -9 $$
-}' DEBUG
-script=$1
-shift
+before() {
+  [ "${BASH_SOURCE[1]}" = "$script" ] || return 0
+  [ "$deadly" != 0 ] || echo "$1" >>/run/lines
+  # Also in a subshell $$ is the script.
+  [ "$deadly" != "$1" ] || kill -9 $$
+}
+trap 'before "$LINENO"' DEBUG
 # shellcheck source=/dev/null
 . "$script" "$@"

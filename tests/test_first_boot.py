@@ -48,6 +48,8 @@ def looks_new(server: Machine) -> None:
     assert server.run("cat /old-root/etc/debian_version").startswith("13")
     assert server.run("ls -A /").split() == sorted("boot dev etc nix old-root proc run sys tmp var".split())
     kept = server.run("cd /etc && find . -type f ! -path './nixos/*'").split()
-    assert sorted(kept) == sorted(["./NIXOS", "./machine-id", *(f"./ssh/ssh_host_ed25519_key{end}" for end in ("", ".pub"))])
+    assert sorted(kept) == sorted(
+        ["./NIXOS", "./machine-id", *(f"./ssh/ssh_host_ed25519_key{end}" for end in ("", ".pub"))]
+    )
     assert server.run("cat /etc/nixos/deployment.json") == SAMPLE.read_text()
     assert server.run("cd /boot && find * -type f ! -path 'grub/*'").split() == ["efi/EFI/BOOT/BOOTX64.EFI"]

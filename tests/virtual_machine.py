@@ -148,7 +148,18 @@ def debian() -> Path:
 def _bootstrap(root: Path) -> None:
     skip = (f"--dpkgopt=path-exclude=/usr/share/{unread}/*" for unread in ("doc", "man", "locale"))
     hook = f"--customize-hook={HERE / 'qemu_disk.sh'}"
-    check(["mmdebstrap", "--mode=root", "--variant=minbase", "--include=" + ",".join(PACKAGES), *skip, hook, "trixie", str(root)])
+    check(
+        [
+            "mmdebstrap",
+            "--mode=root",
+            "--variant=minbase",
+            "--include=" + ",".join(PACKAGES),
+            *skip,
+            hook,
+            "trixie",
+            str(root),
+        ]
+    )
 
 
 def _booting() -> Path:
