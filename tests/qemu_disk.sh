@@ -4,7 +4,7 @@ set -eu
 root=$1
 cp -a "$(dirname "$0")/qemu_disk/." "$root"
 chown -R 0:0 "$root/usr/local" "$root/etc/systemd/system" "$root/etc/default"
-printf '%s\n' '/dev/sda1 / ext4 errors=remount-ro 0 1' '/dev/sda15 /boot/efi vfat umask=0077,nofail 0 1' >"$root/etc/fstab"
+echo '/dev/sda1 / ext4 errors=remount-ro 0 1' >"$root/etc/fstab"
 mkdir "$root/boot/efi"
 chroot "$root" systemctl --quiet enable agent.service
 

@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ PARTITIONS = """label: gpt
 """
 ROOT_AT, SIZE = 128 << 20, 20 << 30
 EMULATED = ("-accel", "tcg", "-cpu", "qemu64")
-BOOT, ORDER = 180.0, 240.0
+BOOT, ORDER = 300.0, 300.0
 
 
 @dataclass
