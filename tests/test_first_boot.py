@@ -1,4 +1,4 @@
-"""Becoming NixOS where there is a firmware, a disk and a kernel: what the script leaves boots, with what it must keep."""
+"""Becoming NixOS where there is firmware, a disk and a kernel: what the script leaves boots, with what it must keep."""
 
 from pathlib import Path
 

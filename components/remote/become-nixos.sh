@@ -55,7 +55,7 @@ start_or_follow() {
   unit=$!
   # Lines of 64 KiB and more stop pulumi-command's log for ever.
   tail -n +1 -f -s 0.1 --pid "$unit" "$log" | stdbuf -oL cut -c -500
-  wait "$unit" || fail "not finished; $log on the server says why. What can be repeated is: run \`pulumi up\` again"
+  wait "$unit" || fail "the conversion failed; $log on the server says why. Mend that and run \`pulumi up\` again"
 }
 
 wait_for_first_boot() {
