@@ -18,7 +18,7 @@ MISTAKES = {
     "services.openssh.enabel = true;": "services.openssh.enabel' does not exist",
     'services.nginx.virtualHosts.x.locations."/".proxyPas = "";': "proxyPas' does not exist",
     'networking.firewall.allowedTCPPorts = [ "22" ];': "allowedTCPPorts' is not of type `16 bit unsigned",
-    "services.openssh.settings.PermitRootLogin = false;": "PermitRootLogin' is not of type `one of",
+    "services.openssh.settings.PermitRootLogin = false;": "PermitRootLogin' is not of type `null or one of",
     'services.headscale.settings.dns.magic_dns = "yes";': "dns.magic_dns' is not of type `boolean'",
     "services.headscale.port = 1;": "services.headscale.port' has conflicting definitions",
     "services.headscale.settings.dns.override_local_dns = lib.mkForce true;": "nameservers.global must be set",
@@ -70,7 +70,11 @@ def test_both_systems_have_the_same_kernel_parameters(server: ServerImage, tree:
 def test_headscale_takes_its_configuration(server: ServerImage, tree: str, system: str):
     prepare_headscale(server, system)
     config = server.evaluate(tree, "services.headscale.configFile")
-    server.output("headscale", "configtest", "--config", config)
+    done = server.run("headscale", "configtest", "--config", config)
+    assert done.returncode == 0, done.stderr
+    # nixpkgs 26.05 always writes this one.
+    deprecated = re.findall(r"(\w+)\W+ configuration key is deprecated", done.stdout + done.stderr)
+    assert deprecated == ["ephemeral_node_inactivity_timeout"], done.stderr
 
 
 def test_headscale_refuses_a_key_that_was_renamed(server: ServerImage, system: str):
