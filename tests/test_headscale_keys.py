@@ -1,4 +1,4 @@
-"""headscale ignores a key that it does not know, without a word: so every key that is set is looked for in its source."""
+"""headscale ignores a key that it does not know, without a word: every key that is set is looked for in its source."""
 
 import json
 import re

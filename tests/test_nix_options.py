@@ -1,19 +1,25 @@
-"""The options of the small nixpkgs are nixpkgs' own: same paths, same types. It refuses every other one that nix/ sets.
+"""What nix/ takes from nixpkgs is there: options by path and type, functions and packages by name.
 
-nixos-options.json holds options of nixos-26.05 and of the pinned sops-nix with their types in nixpkgs' words, as the
-modules' sources declare them: `<name>` is any name of a set, `*` any place of a list. Add what is missing from there.
+The small nixpkgs refuses any option that it does not declare, so it is enough that what it declares is nixpkgs' own.
+nixpkgs-names.json says in which file of nixpkgs a name was found. nixos-options.json holds options of nixos-26.05 and
+of the pinned sops-nix, their types in nixpkgs' words, as the modules' sources declare them: `<name>` is any name of a
+set, `*` any place of a list. What is missing there is added from the module's source.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import pytest
-from server_image import HERE, ServerImage, sample_tree, server_image
+from server_image import HERE, NIX, ServerImage, sample_tree, server_image
 
 REAL: dict[str, str] = json.loads((HERE / "nixos-options.json").read_text())
-DECLARED = "(import /usr/lib/rehearsal/nixpkgs/lib).declared [ ]"
+NAMES: dict[str, dict[str, str]] = json.loads((HERE / "nixpkgs-names.json").read_text())
+SMALL = NIX.parent / "rehearsal/nixpkgs"
+PLACE = "/usr/lib/rehearsal/nixpkgs"
+DECLARED = f"let lib = import {PLACE}/lib; in lib.declared [ ]"
 OPEN = "open submodule"
 
 
@@ -60,3 +66,34 @@ def test_what_nixpkgs_types_is_not_free(system: str):
 
 def test_the_list_is_sorted():
     assert list(REAL) == sorted(REAL)
+
+
+@pytest.mark.parametrize("source", ["lib", "pkgs"])
+def test_every_name_is_one_of_nixpkgs(source: str):
+    used = {name for file in NIX.rglob("*.nix") for name in re.findall(rf"\b{source}\.([\w']+)", file.read_text())}
+    assert len(used) > 5
+    assert sorted(used - set(NAMES[source])) == []
+
+
+def test_a_package_takes_what_nixpkgs_gives():
+    arguments = set()
+    for package in (NIX / "packages").glob("*.nix"):
+        function = f"import {sample_tree()}/packages/{package.name}"
+        expression = f"builtins.attrNames (builtins.functionArgs ({function}))"
+        arguments |= set(json.loads(server_image().output("nix", "eval", "--impure", "--json", "--expr", expression)))
+    assert sorted(arguments - set(NAMES["pkgs"])) == ["lib"]
+
+
+def test_the_small_lib_has_no_function_that_nothing_uses():
+    expression = f"builtins.attrNames (import {PLACE}/lib)"
+    names = json.loads(server_image().output("nix", "eval", "--impure", "--json", "--expr", expression))
+    files = [
+        *NIX.rglob("*.nix"),
+        *SMALL.rglob("*.nix"),
+        *(SMALL.parent / "sops-nix").rglob("*.nix"),
+        HERE / "test_nix.py",
+    ]
+    text = "\n".join(file.read_text() for file in files)
+    inherited = set(" ".join(re.findall(r"inherit \(lib\)([^;]+);", text)).split())
+    used = inherited | set(re.findall(r"\blib\.([\w']+)", text + DECLARED))
+    assert sorted(set(names) - used) == []

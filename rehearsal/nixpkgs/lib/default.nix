@@ -20,16 +20,12 @@ let
     inherit (modules)
       declared
       evaluate
-      mkAfter
-      mkBefore
       mkDefault
       mkForce
       mkIf
-      mkMerge
       mkOption
-      mkOverride
       ;
-    inherit concatStringsSep filter mapAttrs;
+    inherit concatStringsSep;
     types = import ./types.nix { inherit lib modules; };
     units = import ./units.nix { inherit lib; };
 
@@ -65,7 +61,6 @@ let
     getExe = package: "${package}/bin/${package.meta.mainProgram or package.pname}";
     getExe' = package: program: "${package}/bin/${program}";
   };
-  inherit (builtins) mapAttrs;
   concatMapLines = f: values: concatStringsSep "" (map (v: "${f v}\n") values);
   escapeRegex = replaceStrings [ "." ":" "/" ] [ "\\." ":" "/" ];
 in

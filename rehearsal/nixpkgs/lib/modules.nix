@@ -294,7 +294,6 @@ in
     declared
     evaluate
     isOption
-    mkOverride
     namesIn
     select
     shown
@@ -305,13 +304,7 @@ in
     _type = "if";
     inherit condition content;
   };
-  mkMerge = contents: {
-    _type = "merge";
-    inherit contents;
-  };
   mkDefault = mkOverride 1000;
   mkForce = mkOverride 50;
-  mkBefore = mkOrder 500;
-  mkAfter = mkOrder 1500;
   mkOption = option: option // { _type = "option"; };
 }
