@@ -124,10 +124,11 @@ def deploy_request(digest: str, facts: HostFacts | Unreachable) -> dict[str, str
     """
     if isinstance(facts, Unreachable):
         token = f"host not reached ({facts.since})"
-    elif facts.confirmed_digest == digest:
+    elif facts.confirmed_digest == digest and not facts.differs:
         token = facts.confirmed_token
     else:
-        reason = "configuration changed" if facts.confirmed_digest else "nothing deployed yet"
+        changed = "configuration changed" if facts.confirmed_digest else "nothing deployed yet"
+        reason = facts.differs if facts.confirmed_digest == digest else changed
         token = f"{reason} (after deploy {facts.deploys_begun})"
     return {"digest": digest, "token": token}
 

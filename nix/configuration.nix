@@ -6,6 +6,7 @@
 {
   imports = [
     ./api-key.nix
+    ./deployment.nix
     ./headscale-ui.nix
     ./headscale.nix
     ./hetzner-cloud.nix

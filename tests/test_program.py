@@ -112,12 +112,13 @@ def test_what_the_host_confirmed_decides_whether_there_is_a_deploy():
     from components.host_facts import HostFacts, Unreachable
     from components.nixos import deploy_request
 
-    def token(digest: str, recorded: str, begun: int) -> str:
-        facts = HostFacts(confirmed_digest=digest, confirmed_token=recorded, deploys_begun=begun)
+    def token(digest: str, recorded: str, begun: int, differs: str = "") -> str:
+        facts = HostFacts(confirmed_digest=digest, confirmed_token=recorded, deploys_begun=begun, differs=differs)
         return deploy_request("d1", facts)["token"]
 
     assert token("d1", "why", 5) == "why"
     assert token("", "", 0) == "nothing deployed yet (after deploy 0)"
     assert token("d0", "why", 5) == "configuration changed (after deploy 5)"
     assert token("d0", "why", 6) != token("d0", "why", 5), "a second attempt must differ from the first"
+    assert token("d1", "why", 5, "another system") == "another system (after deploy 5)"
     assert "noon" in deploy_request("d1", Unreachable(since="noon"))["token"]
