@@ -10,12 +10,17 @@
   outputs =
     { nixpkgs, sops-nix, ... }:
     let
+      inherit (nixpkgs) lib;
+      deployment = lib.importJSON ./deployment.json;
       system =
         modules:
-        nixpkgs.lib.nixosSystem {
+        lib.nixosSystem {
           inherit modules;
-          specialArgs.deployment = nixpkgs.lib.importJSON ./deployment.json;
+          specialArgs = { inherit deployment; };
         };
+      forEachSystem =
+        f:
+        lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (platform: f nixpkgs.legacyPackages.${platform});
     in
     {
       nixosConfigurations.bootstrap = system [ ./bootstrap.nix ];
@@ -23,5 +28,10 @@
         sops-nix.nixosModules.sops
         ./configuration.nix
       ];
+
+      packages = forEachSystem (pkgs: {
+        headscale = pkgs.callPackage ./packages/headscale.nix { };
+        headscale-ui = pkgs.callPackage ./packages/headscale-ui.nix { };
+      });
     };
 }
