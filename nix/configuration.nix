@@ -9,7 +9,6 @@
     ./deployment.nix
     ./headscale-ui.nix
     ./headscale.nix
-    ./hetzner-cloud.nix
     ./network.nix
     ./nginx.nix
     ./nix.nix

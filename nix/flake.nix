@@ -15,12 +15,11 @@
       system =
         modules:
         lib.nixosSystem {
-          inherit modules;
+          modules = [ ./hetzner-cloud.nix ] ++ modules;
           specialArgs = { inherit deployment; };
         };
       forEachSystem =
-        f:
-        lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (platform: f nixpkgs.legacyPackages.${platform});
+        f: lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (platform: f nixpkgs.legacyPackages.${platform});
     in
     {
       nixosConfigurations.bootstrap = system [ ./bootstrap.nix ];
@@ -32,6 +31,12 @@
       packages = forEachSystem (pkgs: {
         headscale = pkgs.callPackage ./packages/headscale.nix { };
         headscale-ui = pkgs.callPackage ./packages/headscale-ui.nix { };
+      });
+
+      checks = forEachSystem (pkgs: {
+        devices-join = pkgs.testers.runNixOSTest (
+          import ./checks/devices-join.nix { inherit deployment sops-nix; }
+        );
       });
     };
 }

@@ -15,6 +15,8 @@ from server_image import HERE, NIX, ServerImage, sample_system, sample_tree, ser
 HEADSCALE = "headscale.example.org"
 MISTAKES = {
     "services.opensh.enable = true;": "services.opensh' does not exist",
+    "boot.tmp.cleanOnBot = true;": "boot.tmp.cleanOnBot' does not exist",
+    "zramSwap.enable = 1;": "zramSwap.enable' is not of type `boolean'",
     "services.openssh.enabel = true;": "services.openssh.enabel' does not exist",
     'services.nginx.virtualHosts.x.locations."/".proxyPas = "";': "proxyPas' does not exist",
     'networking.firewall.allowedTCPPorts = [ "22" ];': "allowedTCPPorts' is not of type `16 bit unsigned",

@@ -69,6 +69,10 @@ in
 {
   options.sops = {
     defaultSopsFile = mkOption { type = types.path; };
+    validateSopsFiles = mkOption {
+      type = types.bool;
+      default = true;
+    };
     age.keyFile = mkOption {
       type = types.nullOr outsideStore;
       default = null;
@@ -88,7 +92,7 @@ in
         message = "No key source configured for sops. Set sops.age.keyFile";
       }
     ];
-    system.activationScripts.setupSecrets = ''
+    system.activationScripts.setupSecrets.text = ''
       echo "setting up secrets..."
       /usr/bin/python3 -I ${./install.py} ${manifest} ${lib.getExe pkgs.sops}
     '';

@@ -35,6 +35,7 @@ in
       };
     };
     fileSystems = option (types.attrsOf (types.submodule fileSystem)) { };
+    services.tailscale.enable = flag false;
     security.lsm = option (types.listOf types.str) [ ];
     zramSwap.enable = flag false;
   };

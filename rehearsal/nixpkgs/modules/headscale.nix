@@ -68,7 +68,7 @@ in
 {
   options.services.headscale = {
     enable = option types.bool false;
-    package = mkOption { type = types.package; };
+    package = option types.package pkgs.headscale;
     user = option types.str "headscale";
     group = option types.str "headscale";
     address = option types.str "127.0.0.1";

@@ -42,6 +42,10 @@ in
         type = types.strMatching "^$|^[[:alnum:]]([[:alnum:]_-]{0,61}[[:alnum:]])?$";
         default = "nixos";
       };
+      hosts = mkOption {
+        type = types.attrsOf (types.listOf types.str);
+        default = { };
+      };
       useDHCP = mkOption {
         type = types.bool;
         default = true;
