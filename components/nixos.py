@@ -142,7 +142,7 @@ def nix_files() -> dict[str, bytes]:
 
 
 def tree_digest(files: Mapping[str, bytes]) -> str:
-    """SHA-256 over what `sha256sum` prints for the sorted paths, as remote/deploy.sh takes it on the host."""
+    """SHA-256 over what `sha256sum` prints for the sorted paths, as remote/digest.sh takes it on the host."""
     lines = (f"{hashlib.sha256(files[path]).hexdigest()}  ./{path}\n" for path in sorted(files))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -95,9 +95,8 @@ def test_the_host_computes_the_same_digest_of_the_tree(tmp_path: Path):
     files = nixos.nix_files() | {"secrets/headscale.yaml": b"x: 1\n", "deployment.json": b"{}"}
     with tarfile.open(fileobj=io.BytesIO(nixos.tar(files))) as tree:
         tree.extractall(tmp_path)
-    script = (nixos.REMOTE / "deploy.sh").read_text()
-    pipeline = script.split("cd /etc/nixos && ")[1].split(")\n")[0]
-    there = subprocess.run(["sh", "-c", pipeline], cwd=tmp_path, check=True, capture_output=True, text=True)
+    script = (nixos.REMOTE / "digest.sh").read_text().replace("/etc/nixos", str(tmp_path))
+    there = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True)
     assert there.stdout.strip() == nixos.tree_digest(files)
 
 

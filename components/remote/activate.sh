@@ -30,15 +30,11 @@ until_ok() {
   done
 }
 
-pushed_digest() {
-  (cd /etc/nixos && find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d ' ' -f 1)
-}
-
 build() {
   echo "building the system"
   timeout 3000 nix build --out-link "$state/system" --no-update-lock-file --no-write-lock-file "$flake" ||
     failed "the configuration could not be built" || return
-  [ "$(pushed_digest)" = "$DIGEST" ] || failed "/etc/nixos changed while it was built; run \`pulumi up\` again"
+  [ "$(sh /etc/nixos/remote/digest.sh)" = "$DIGEST" ] || failed "/etc/nixos changed while it was built; run \`pulumi up\` again"
 }
 
 headscale_version() {

@@ -28,7 +28,7 @@ fail() {
 }
 
 check_pushed() {
-  found=$(cd /etc/nixos && find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d ' ' -f 1)
+  found=$(sh /etc/nixos/remote/digest.sh)
   [ "$found" = "$digest" ] ||
     fail "/etc/nixos holds $found, not $digest: changed since the push; run \`pulumi up\` again"
 }
