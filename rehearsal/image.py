@@ -113,9 +113,13 @@ def _release_directory() -> Path:
 
 
 def _release_url() -> str:
-    version = json.loads((PACKAGES / "pins.json").read_text())["headscale-ui"]["version"]
     package = PACKAGES / "headscale-ui.nix"
     url = re.search(r'url = "(.+?)"', package.read_text())
     if url is None:
         raise SystemExit(f"image: {package} names no url of the release")
-    return url[1].replace("${pin.version}", version)
+    return url[1].replace("${pin.version}", pinned("headscale-ui"))
+
+
+def pinned(package: str) -> str:
+    """The version of headscale or headscale-ui that a server gets, e.g. 0.29.3."""
+    return json.loads((PACKAGES / "pins.json").read_text())[package]["version"]

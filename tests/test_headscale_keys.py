@@ -1,6 +1,5 @@
 """headscale ignores a key that it does not know, without a word: every key that is set is looked for in its source."""
 
-import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -9,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_image import NIX, sample_tree, server_image
+from server_image import sample_tree, server_image
 
-from rehearsal.image import HEADSCALE_MODULE
+from rehearsal.image import HEADSCALE_MODULE, pinned
 
 MODULE = "github.com/juanfont/headscale"
 # Each of these reads the key that it is given; SetDefault alone does not make a key one that is read.
@@ -53,7 +52,8 @@ def settings() -> dict[str, Any]:
 
 
 def test_the_source_is_that_of_the_pinned_version():
-    assert listed("Version") == "v" + json.loads((NIX / "packages/pins.json").read_text())["headscale"]["version"]
+    wanted = pinned("headscale")
+    assert listed("Version") == f"v{wanted}", f"in {HEADSCALE_MODULE}: go get -tool {MODULE}/cmd/headscale@v{wanted}"
 
 
 def test_headscale_reads_every_key_that_is_set(settings: dict[str, Any]):

@@ -15,7 +15,10 @@ from scripts import update
 
 SCRIPT = NIX.parent / "scripts/update"
 RELEASES = ["0.28.0", "0.29.3", "0.29.4", "0.30.0-beta.1", "0.30.1", "0.30.2-rc.1", "0.31.0", "nightly", "1.0.0"]
-SMALL = "/usr/lib/rehearsal/nixpkgs"
+PINS = {
+    "headscale": {"version": "0.29.3", "hash": update.UNKNOWN, "vendorHash": update.UNKNOWN},
+    "headscale-ui": {"version": "2026.03.17", "hash": update.UNKNOWN},
+}
 ENVIRONMENT = [
     "PATH=/usr/lib/rehearsal/libexec:/usr/sbin:/usr/bin",
     "NIX_CONFIG=experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =",
@@ -82,6 +85,7 @@ class Project:
         self.server, self.place = server, f"/projects/{name}"
         self.root = server.disk / f"upper{self.place}"
         shutil.copytree(NIX, self.root / "nix")
+        (self.root / "nix" / update.PINS).write_text(json.dumps(PINS))
         (self.root / "scripts").mkdir()
         shutil.copy(SCRIPT, self.root / "scripts")
         shutil.copy(f"{SCRIPT}.py", self.root / "scripts")
