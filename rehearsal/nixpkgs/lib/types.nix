@@ -82,6 +82,19 @@ let
       v: isDerivation v || (isPathLike v && lib.hasPrefix builtins.storeDir (toString v))
     );
     attrs = atom "attribute set" null isAttrs;
+    iniAtom =
+      types.nullOr (
+        types.oneOf [
+          types.bool
+          types.int
+          types.float
+          types.str
+        ]
+      )
+      // {
+        name = "INI/keyvalue atom (null, bool, int, float or string)";
+        class = null;
+      };
     systemdOption = types.data // {
       name = "systemd option";
     };

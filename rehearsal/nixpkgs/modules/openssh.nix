@@ -42,13 +42,6 @@ let
     UsePAM = maybe types.bool true;
     X11Forwarding = maybe types.bool false;
   };
-  atom = types.nullOr (
-    types.oneOf [
-      types.bool
-      types.int
-      types.str
-    ]
-  );
   said =
     value:
     if builtins.isBool value then
@@ -78,7 +71,7 @@ in
     hostKeys = option (types.listOf types.attrs) [ ];
     settings = option (types.submodule {
       options = known;
-      freeformType = types.attrsOf atom;
+      freeformType = types.attrsOf types.iniAtom;
     }) { };
   };
 
