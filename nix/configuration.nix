@@ -13,7 +13,6 @@
     ./fail2ban.nix
     ./headscale-ui.nix
     ./headscale.nix
-    ./hetzner-cloud.nix
     ./network.nix
     ./nginx.nix
     ./nix.nix

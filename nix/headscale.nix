@@ -32,6 +32,8 @@ in
       prefixes.v4 = "100.64.0.0/10";
       prefixes.v6 = "fd7a:115c:a1e0::/48";
       logtail.enabled = false;
+      # nixpkgs 26.05 writes its 30 minutes under the former key, which no longer counts beside headscale's own default.
+      node.ephemeral.inactivity_timeout = "30m";
 
       database.type = "sqlite";
       database.sqlite.path = "${state}/db.sqlite";
@@ -109,13 +111,14 @@ in
         limit_conn device_connections 256;
       '';
     };
-    locations."~ ^/(health|version|robots\.txt|favicon\.ico|windows|apple|apple/.+|register/.+|auth/.+|oidc/callback)$" = {
-      proxyPass = upstream;
-      extraConfig = ''
-        limit_req zone=people burst=20 nodelay;
-        limit_conn people_connections 10;
-      '';
-    };
+    locations."~ ^/(health|version|robots\.txt|favicon\.ico|windows|apple|apple/.+|register/.+|auth/.+|oidc/callback)$" =
+      {
+        proxyPass = upstream;
+        extraConfig = ''
+          limit_req zone=people burst=20 nodelay;
+          limit_conn people_connections 10;
+        '';
+      };
     locations."/".return = "404";
   };
 

@@ -62,15 +62,6 @@ in
       type = types.listOf types.package;
       default = [ ];
     };
-    variables = mkOption {
-      type = types.attrsOf types.str;
-      default = { };
-    };
-    sessionPath = mkOption {
-      type = types.str;
-      readOnly = true;
-      default = sessionPath;
-    };
   };
 
   config = {
@@ -111,9 +102,7 @@ in
       '';
       "profile".text = ''
         export PATH=${sessionPath}
-        ${lib.concatMapAttrsLines (
-          name: value: "export ${name}=${lib.escapeShellArg value}"
-        ) config.environment.variables}'';
+      '';
       "security".source = "${kept}/security";
       "shells".text = "/run/current-system/sw/bin/bash\n";
       "ssl/certs/ca-certificates.crt".source = "/usr/lib/rehearsal/ca.crt";
@@ -123,6 +112,7 @@ in
       "systemd/system-preset/00-nixos.preset".text = "ignore *\n";
     };
     system.build = {
+      inherit sessionPath;
       path = pkgs.build {
         pname = "system-path";
         builder = ../system/path.sh;

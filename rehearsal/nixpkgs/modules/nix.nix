@@ -16,14 +16,13 @@ in
       default = true;
     };
     settings = mkOption {
-      type = types.attrsOf (
-        types.oneOf [
-          types.bool
-          types.int
-          types.str
-          (types.listOf types.str)
-        ]
-      );
+      type = types.submodule {
+        options.auto-optimise-store = mkOption {
+          type = types.bool;
+          default = false;
+        };
+        freeformType = types.attrsOf types.data;
+      };
       default = { };
     };
   };

@@ -13,36 +13,35 @@ let
       inherit type default;
     };
   flag = option types.bool;
-  list = option (types.nullOr (types.listOf types.str)) null;
+  maybe = type: option (types.nullOr type);
   known = {
-    AllowUsers = list;
-    Ciphers = list;
-    KbdInteractiveAuthentication = flag true;
-    KexAlgorithms = list;
-    LogLevel = option types.str "INFO";
-    Macs = list;
-    PasswordAuthentication = flag true;
-    PermitRootLogin = option (types.enum [
+    AllowUsers = maybe (types.listOf types.str) null;
+    Ciphers = maybe (types.listOf types.str) null;
+    KbdInteractiveAuthentication = maybe types.bool true;
+    KexAlgorithms = maybe (types.listOf types.str) null;
+    LogLevel = maybe (types.enum [
+      "QUIET"
+      "FATAL"
+      "ERROR"
+      "INFO"
+      "VERBOSE"
+      "DEBUG"
+      "DEBUG1"
+      "DEBUG2"
+      "DEBUG3"
+    ]) "INFO";
+    Macs = maybe (types.listOf types.str) null;
+    PasswordAuthentication = maybe types.bool true;
+    PermitRootLogin = maybe (types.enum [
       "yes"
       "without-password"
       "prohibit-password"
       "forced-commands-only"
       "no"
     ]) "prohibit-password";
-    StrictModes = flag true;
-    UsePAM = flag true;
-    X11Forwarding = flag false;
-  };
-  atom = types.nullOr (
-    types.oneOf [
-      types.bool
-      types.int
-      types.str
-    ]
-  );
-  hostKey.options = {
-    path = mkOption { type = types.path; };
-    type = mkOption { type = types.str; };
+    StrictModes = maybe types.bool true;
+    UsePAM = maybe types.bool true;
+    X11Forwarding = maybe types.bool false;
   };
   said =
     name: value:
@@ -53,7 +52,10 @@ let
     else
       toString value;
   configured = lib.filterAttrs (_: v: v != null) sshd.settings;
-  keyFiles = [ "/etc/ssh/authorized_keys.d/%u" ] ++ lib.optional sshd.authorizedKeysInHomedir "%h/.ssh/authorized_keys";
+  keyFiles = [
+    "/etc/ssh/authorized_keys.d/%u"
+  ]
+  ++ lib.optional sshd.authorizedKeysInHomedir "%h/.ssh/authorized_keys";
   pam = session: ''
     auth required pam_unix.so
     account required pam_unix.so
@@ -67,10 +69,10 @@ in
     openFirewall = flag true;
     authorizedKeysInHomedir = flag true;
     ports = option (types.listOf types.port) [ 22 ];
-    hostKeys = option (types.listOf (types.submodule hostKey)) [ ];
+    hostKeys = option (types.listOf types.attrs) [ ];
     settings = option (types.submodule {
       options = known;
-      freeformType = types.attrsOf atom;
+      freeformType = types.attrsOf types.iniAtom;
     }) { };
   };
 
@@ -84,7 +86,7 @@ in
         ${lib.concatLines (map (port: "Port ${toString port}") sshd.ports)}
         Subsystem sftp /usr/lib/openssh/sftp-server
         # NixOS's PATH for sessions comes from its own PAM.
-        SetEnv PATH=${config.environment.sessionPath}
+        SetEnv PATH=${config.system.build.sessionPath}
       '';
       "pam.d/sshd".text = pam "session optional pam_systemd.so";
       "pam.d/systemd-user".text = pam "session optional pam_systemd.so";

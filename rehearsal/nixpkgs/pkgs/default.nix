@@ -103,6 +103,8 @@ let
     sqlite = debian "sqlite" [ "sqlite3" ] "sqlite3";
     systemd = debian "systemd" [ "systemd" "systemd-sysv" "systemd-resolved" ] "systemctl";
     nix = rehearsed "nix" "nix nix-env nix-store nix-collect-garbage";
+    age = rehearsed "age" "age-keygen";
+    headscale = rehearsed "headscale" "headscale";
     sops = rehearsed "sops" "sops";
 
     # What NixOS puts on PATH without being asked.
@@ -176,6 +178,14 @@ let
         }
       );
 
+    testers.runNixOSTest = import ./vm-test.nix {
+      inherit
+        build
+        lib
+        packages
+        system
+        ;
+    };
     buildGo126Module = import ./go.nix { inherit build; };
     fetchFromGitHub = { owner, repo, tag, hash }: { inherit owner repo tag hash; };
     fetchzip =
