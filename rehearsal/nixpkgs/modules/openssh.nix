@@ -51,7 +51,7 @@ let
     else
       toString value;
   configured = lib.filterAttrs (_: v: v != null) sshd.settings;
-  keyFiles = [ "/etc/ssh/authorized_keys.d/%u" ] ++ lib.optional sshd.authorizedKeysInHomedir "%h/.ssh/authorized_keys";
+  keyFiles = [ "/etc/ssh/authorized_keys.d/%u" ] ++ lib.optional sshd.authorizedKeysInHomedir "%h/.ssh/authorized_keys" ++ sshd.authorizedKeysFiles;
   pam = session: ''
     auth required pam_unix.so
     account required pam_unix.so
@@ -63,6 +63,7 @@ in
   options.services.openssh = {
     enable = flag false;
     openFirewall = flag true;
+    authorizedKeysFiles = option (types.listOf types.str) [ ];
     authorizedKeysInHomedir = flag true;
     ports = option (types.listOf types.port) [ 22 ];
     hostKeys = option (types.listOf (types.submodule hostKey)) [ ];
