@@ -1,7 +1,7 @@
 """The stack's configuration, read once and checked before anything is created.
 
 Keys, types and defaults are declared in Pulumi.yaml; what an empty default stands for is decided here, and what a
-value must be like in rules.py. Plain values of secrets are looked at here, to check them, and nowhere else.
+value must be like in rules.py and sops.py. Plain values of secrets are looked at here, to check them, and nowhere else.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ import yaml
 from pulumi.runtime.config import CONFIG, get_config_env
 
 import rules
+import sops
 
 T = TypeVar("T")
 DECLARED = yaml.safe_load((Path(__file__).parent / "Pulumi.yaml").read_text())["config"]
@@ -142,7 +143,7 @@ class _Reader:
     def stack_config(self) -> StackConfig:
         self.no_unknown_keys()
         domain = self.read("domain", rules.domain)
-        recipient = self.read("hostAgeKey", rules.age_identity, missing=None)
+        identity = self.read("hostAgeKey", rules.age_identity, missing=None)
         config = StackConfig(
             server_name=f"{pulumi.get_stack()}-headscale",
             zone=self.read("zone", rules.domain, default=domain),
@@ -166,7 +167,7 @@ class _Reader:
             policy_file=self.read("policyFile", lambda text: rules.policy(rules.file(text))),
             secrets_file=self.read(
                 "secretsFile",
-                lambda text: rules.sops_file(rules.file(text), recipient),
+                lambda text: sops.checked(Path(text), identity),
                 default=f"nix/secrets/{pulumi.get_stack()}.yaml",
             ),
             protect=self.config.require_bool("protect"),
@@ -205,7 +206,7 @@ class _Reader:
         try:
             return rule(value)
         except rules.Rejected as problem:
-            self.wrong(key, None if DECLARED[key].get("secret") else value, str(problem))
+            self.wrong(key, None if DECLARED[key].get("secret") else value, str(problem), problem.repair)
             return missing  # type: ignore[return-value]
 
     def read_list(self, key: str, rule: Callable[[str], T]) -> tuple[T, ...]:
@@ -234,7 +235,8 @@ class _Reader:
         private = self.config.require_secret(key).apply(lambda text: text.strip() + "\n")
         return KeyPair(private, self.read(key, rules.private_key))
 
-    def wrong(self, key: str, value: object, problem: str) -> None:
+    def wrong(self, key: str, value: object, problem: str, repair: str = "") -> None:
         found = "" if value is None else f" {value!r}"
         flag = "--secret " if value is None else "--path " if "[" in key else ""
-        self.mistakes.append(f"headscale:{key}:{found} {problem}; `pulumi config set {flag}headscale:{key} ...`")
+        repair = repair or f"`pulumi config set {flag}headscale:{key} ...`"
+        self.mistakes.append(f"headscale:{key}:{found} {problem}; {repair}")

@@ -125,8 +125,9 @@ class World:
 
     def look_for_secrets(self, outputs: dict) -> int:
         """How many secrets were looked for in everything below the state's directory; finding one is an error."""
-        made = (self.secrets.api_key, self.secrets.host_age_key, outputs["preauthKey"])
-        keys = (self.secrets.deploy_key, self.secrets.ssh_host_key)
+        own = self.secrets
+        made = (own.api_key, own.noise_key, own.host_age_key, outputs["preauthKey"])
+        keys = (own.deploy_key, own.ssh_host_key)
         # What a private key's lines have in common with no other key stands in the last full one.
         looked_for = [*made, *(key.splitlines()[-3] for key in keys)]
         state = [path.read_text() for path in (self.stack.directory / "state").rglob("*.json*")]
@@ -162,23 +163,19 @@ def world(run: Run, prepared: Prepared, say: Callable[[str], None]) -> Iterator[
         acme(run) as authority,
         Machines(run=run, image=prepared.layers, ca_bundle=authority.bundle) as machines,
     ):
-        secrets = keys.make(run.directory("keys"), prepared.programs)
-        stack = _stack(run, prepared, secrets, say)
+        stack = _stack(run, prepared, say)
+        secrets = keys.make(stack)
         hetzner = Hetzner(machines, stack.environment["HCLOUD_TOKEN"])
         cloudflare = Cloudflare(ZONE, stack.environment["CLOUDFLARE_API_TOKEN"], resolver.publish)
         with serve(hetzner, port=HETZNER_PORT), serve(cloudflare, port=CLOUDFLARE_PORT):
             yield World(run, prepared, machines, hetzner, cloudflare, stack, secrets, authority.bundle)
 
 
-def _stack(run: Run, prepared: Prepared, secrets: StackSecrets, say: Callable[[str], None]) -> Stack:
+def _stack(run: Run, prepared: Prepared, say: Callable[[str], None]) -> Stack:
     home = run.directory("pulumi")
     plugins.install(home, Path(sys.executable))
     plugins.install_hcloud(home, prepared.programs)
-    stack = Stack(run.directory("stack"), prepared.programs, home, say)
-    for key, value in secrets.config().items():
-        stack.set(key, value, secret=True)
-    stack.set("secretsFile", str(secrets.sops_file))
-    return stack
+    return Stack(run.directory("stack"), prepared.programs, home, say)
 
 
 def _first(entries: list[dict[str, str]], words: str) -> int:
@@ -191,11 +188,6 @@ def forms(secret: str) -> Iterator[str]:
     yield secret
     for before in range(3):
         yield base64.b64encode(b"." * before + secret.encode()).decode()[4:-4]
-
-
-def public_key(path: Path) -> str:
-    """The first two words of a public key file: the type and the key."""
-    return " ".join(path.read_text().split()[:2])
 
 
 def scan_host_key(address: str) -> str:

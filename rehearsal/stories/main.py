@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rehearsal import stun
 from rehearsal.devices import Device
+from rehearsal.keys import public_key
 from rehearsal.report import Line
 from rehearsal.stack import Outcome
 from rehearsal.story import DEPLOY, HEADSCALE, JOIN_TIMEOUT, UI, Story
 from rehearsal.wait import Gap, eventually, gaps
-from rehearsal.world import public_key, scan_host_key
+from rehearsal.world import scan_host_key
 
 UNITS = ("headscale.service", "nginx.service", "sshd.service")
 
@@ -64,7 +65,7 @@ class Main(Story):
             line.note = self.units_run()
 
     def host_key(self) -> str:
-        pinned = public_key(self.world.run.path / "keys/host.pub")
+        pinned = public_key(self.world.secrets.ssh_host_key)
         served = scan_host_key(self.outputs["serverIpv4"])
         assert served == pinned, f"the server shows {served}, not {pinned}"
         return served.split()[0]
