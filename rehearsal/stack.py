@@ -49,6 +49,7 @@ class Stack:
         self.config_file = directory / f"Pulumi.{NAME}.yaml"
         self._say = say
         self._commands = 0
+        self._running: subprocess.Popen[str] | None = None
         self._flags = ("--stack", NAME, "--config-file", str(self.config_file))
         (directory / "state").mkdir(parents=True)
         for name in ("Pulumi.yaml", self.config_file.name):
@@ -84,9 +85,16 @@ class Stack:
         for index, value in enumerate(values):
             self._config("set", "--plaintext", "--path", f"{name}[{index}]", stdin=value)
 
+    def unset(self, key: str) -> None:
+        self._config("rm", f"headscale:{key}")
+
     def make_secrets(self) -> None:
         """As the operator does, by scripts/init."""
         self._command(str(PROGRAM / "scripts/init"), *self._flags)
+
+    def rotate(self, key: str) -> str:
+        """As the operator does, by scripts/rotate; what it says."""
+        return self._command(str(PROGRAM / "scripts/rotate"), key, *self._flags)
 
     def secrets(self) -> dict[str, str]:
         """The secrets of the stack's configuration, and what its SOPS file holds, by their names."""
@@ -100,6 +108,13 @@ class Stack:
 
     def up(self, expect: int = 0) -> Outcome:
         return self._run("up", "--yes", "--skip-preview", expect=expect)
+
+    def kill(self) -> None:
+        """End the command under way as a power cut would, and release its lock on the state."""
+        assert self._running
+        self._running.kill()
+        self._running.wait()
+        self._plain("cancel", "--yes", "--stack", NAME)
 
     def preview(self, *flags: str, expect: int = 0) -> Outcome:
         return self._run("preview", *flags, expect=expect)
@@ -118,7 +133,7 @@ class Stack:
             *(*self._flags, "--event-log", str(events), *flags),
         ]
         lines = []
-        process = subprocess.Popen(
+        process = self._running = subprocess.Popen(
             command,
             cwd=PROGRAM,
             env=self.environment,

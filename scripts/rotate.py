@@ -10,19 +10,20 @@ Interrupted at any point, another run completes the change. Secrets go to pulumi
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 try:
-    import yaml
     from commands import PROGRAM, Refused, Stack, alone, replacing, require, run, shown
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from pyrage import x25519
+    from init import about, age_key, ssh_key
 
     import rules
+    import sops
 except ImportError as lacking:
-    raise SystemExit(f"scripts/rotate: there is no module {lacking.name}; `pulumi install` brings it") from None
+    raise SystemExit(
+        f"scripts/rotate: {sys.executable} has no module {lacking.name}; `pulumi install` brings it"
+    ) from None
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
         require("pulumi", "sops")
         with alone(config_file.parent if config_file else PROGRAM):
             print(ROTATIONS[arguments.key](Stack(arguments.stack, config_file)))
-    except (Refused, rules.Rejected) as problem:
+    except Refused as problem:
         raise SystemExit(f"scripts/rotate {arguments.key}: {problem}") from None
     except KeyboardInterrupt:
         raise SystemExit(f"scripts/rotate {arguments.key}: interrupted; another run completes it") from None
@@ -55,14 +56,15 @@ def rotate_host_key(stack: Stack) -> str:
 
 def _rotate_ssh_key(stack: Stack, key: str, former: str, kept: Callable[[str], str], secret: bool) -> str:
     """The former key is set first: when there is nothing more of a run than that, it is the same as the configured."""
-    keep = kept(stack.get(key))
+    with about(f"headscale:{key}", "`scripts/init` makes one"):
+        keep = kept(stack.get(key))
     if stack.has(former) and stack.get(former).strip() not in ("", keep):
         raise Refused(
             f"headscale:{former} still holds the key before this one; run `pulumi up`, "
             f"then `pulumi config rm headscale:{former}`, and then this again if it shall be another key"
         )
     stack.set(former, keep, secret)
-    stack.set(key, _ssh_key())
+    stack.set(key, ssh_key())
     return (
         f"made a new key: headscale:{key} in {shown(stack.config_file)}\n"
         f"Now `pulumi up` takes it to the server; then `pulumi config rm headscale:{former}` forgets the former one."
@@ -72,15 +74,16 @@ def _rotate_ssh_key(stack: Stack, key: str, former: str, kept: Callable[[str], s
 def rotate_age_key(stack: Stack) -> str:
     """The new files wait beside the old ones until the key that opens them is in the configuration."""
     file, config = stack.secrets_file, Path(os.environ.get("SOPS_CONFIG") or ".sops.yaml")
-    configured = _recipient(stack.get("hostAgeKey"))
+    with about("headscale:hostAgeKey", "`scripts/init` makes one"):
+        configured = _recipient(stack.get("hostAgeKey"))
     if configured in _recipients(file):
-        new = x25519.Identity.generate()
-        _prepare(file, config, configured, str(new.to_public()))
-        stack.set("hostAgeKey", str(new))
+        new = age_key()
+        _prepare(file, config, configured, _recipient(new))
+        stack.set("hostAgeKey", new)
     elif configured not in _recipients(_beside(file)):
         raise Refused(
             f"{shown(file)} is not encrypted to the server's age key, {configured}; "
-            f"`sops rotate --in-place --add-age {configured} {shown(file)}` lets the server open it"
+            f"put that key into the file's rule in {shown(config)}, then `sops updatekeys {shown(file)}`"
         )
     # The SOPS file is the last: while it waits, another run knows that it is to complete this one.
     for path in (config, file):
@@ -106,21 +109,15 @@ def _beside(path: Path) -> Path:
 
 
 def _recipients(file: Path) -> list[str]:
-    held = yaml.safe_load(file.read_text()) if file.exists() else {}
-    return [entry["recipient"] for entry in held.get("sops", {}).get("age") or []]
+    return sops.recipients(file) if file.exists() else []
 
 
 def _recipient(identity: str) -> str:
-    return str(x25519.Identity.from_str(identity.strip()).to_public())
+    return str(rules.age_identity(identity).to_public())
 
 
 def _public_half(private: str) -> str:
     return rules.private_key(private.strip() + "\n")
-
-
-def _ssh_key() -> str:
-    form = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-    return Ed25519PrivateKey.generate().private_bytes(*form).decode()
 
 
 ROTATIONS = {"deploy-key": rotate_deploy_key, "host-key": rotate_host_key, "age-key": rotate_age_key}

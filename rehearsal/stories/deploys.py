@@ -13,10 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
 from rehearsal.edits import edited, open_for_edits
-from rehearsal.processes import check
 from rehearsal.story import DEPLOY, HEADSCALE, JOIN_TIMEOUT, Story
 from rehearsal.wait import eventually
-from rehearsal.world import public_key
 
 Change = tuple[str, str, str]
 DEPLOY_SH = "/etc/nixos/remote/deploy.sh"
@@ -214,29 +212,6 @@ class Deploys(Story):
         assert after == before, {key: (before[key], after[key]) for key in before if after[key] != before[key]}
         failed = self.world.console("systemctl", "list-units", "--failed", "--plain", "--no-legend")
         assert failed == "", f"failed units: {failed}"
-
-    def log_in(self) -> None:
-        """A new SSH connection with the deploy key to the host that has the pinned key."""
-        directory = self.world.run.directory("login")
-        address = self.outputs["serverIpv4"]
-        (directory / "known").write_text(f"{address} {public_key(self.world.run.path / 'keys/host.pub')}\n")
-        (directory / "key").touch(mode=0o600)
-        (directory / "key").write_text(self.world.secrets.deploy_key)
-        options = (
-            "StrictHostKeyChecking=yes",
-            f"UserKnownHostsFile={directory}/known",
-            "BatchMode=yes",
-            "ConnectTimeout=5",
-        )
-        flags = [word for option in options for word in ("-o", option)]
-        check(["ssh", "-F", "none", "-i", f"{directory}/key", *flags, f"root@{address}", "true"])
-
-    @contextmanager
-    def pinging(self) -> Iterator[Callable[[], str]]:
-        """The phone pings the laptop; what it gives counts them, once the block is over, and none may be lost."""
-        with self.phone.pinging(self.laptop.addresses()[0]) as pings:
-            yield lambda: f"{pings.sent} pings between the devices, none lost"
-        assert pings.lost == 0, f"{pings.lost} of {pings.sent} pings between the devices were lost"
 
     @contextmanager
     def health(self) -> Iterator["Health"]:
