@@ -40,7 +40,10 @@ class PulumiFailed(Exception):
 
 
 class Stack:
-    """One stack of the program, made from Pulumi.rehearsal.yaml."""
+    """One stack of the program, made from Pulumi.rehearsal.yaml.
+
+    `flags` are given to each up, preview and destroy; `printed` is all that these have printed.
+    """
 
     def __init__(
         self, directory: Path, programs: Path, plugins: Path, say: Callable[[str], None] = lambda line: None
@@ -48,10 +51,14 @@ class Stack:
         self.directory = directory
         self.config_file = directory / f"Pulumi.{NAME}.yaml"
         self._say = say
+        self.flags: tuple[str, ...] = ()
+        self.printed: list[str] = []
         self._commands = 0
         self._running: subprocess.Popen[str] | None = None
-        self._flags = ("--stack", NAME, "--config-file", str(self.config_file))
+        self._stack = ("--stack", NAME, "--config-file", str(self.config_file))
         (directory / "state").mkdir(parents=True)
+        temporary = directory.with_name("tmp")
+        temporary.mkdir(exist_ok=True)
         for name in ("Pulumi.yaml", self.config_file.name):
             shutil.copy(PROGRAM / name, directory)
         self.environment = os.environ | {
@@ -68,6 +75,7 @@ class Stack:
             "SOPS_CONFIG": str(directory / ".sops.yaml"),
             "SOPS_AGE_KEY_FILE": str(directory / "age-keys.txt"),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "TMPDIR": str(temporary),
             "HCLOUD_TOKEN": secrets.token_hex(32),
             "CLOUDFLARE_API_TOKEN": secrets.token_hex(20),
         }
@@ -90,11 +98,11 @@ class Stack:
 
     def make_secrets(self) -> None:
         """As the operator does, by scripts/init."""
-        self._command(str(PROGRAM / "scripts/init"), *self._flags)
+        self._command(str(PROGRAM / "scripts/init"), *self._stack)
 
     def rotate(self, key: str) -> str:
         """As the operator does, by scripts/rotate; what it says."""
-        return self._command(str(PROGRAM / "scripts/rotate"), key, *self._flags)
+        return self._command(str(PROGRAM / "scripts/rotate"), key, *self._stack)
 
     def secrets(self) -> dict[str, str]:
         """The secrets of the stack's configuration, and what its SOPS file holds, by their names."""
@@ -104,7 +112,7 @@ class Stack:
         return found | json.loads(self._command("sops", "decrypt", "--output-type", "json", sops_file))
 
     def _config(self, *arguments: str, stdin: str = "") -> str:
-        return self._plain("config", *self._flags, *arguments, stdin=stdin)
+        return self._plain("config", *self._stack, *arguments, stdin=stdin)
 
     def up(self, expect: int = 0) -> Outcome:
         return self._run("up", "--yes", "--skip-preview", expect=expect)
@@ -130,7 +138,7 @@ class Stack:
         events = self.directory / f"events-{self._commands}-{verb}.json"
         command = [
             *("pulumi", verb, "--non-interactive", "--suppress-progress", "--color", "never"),
-            *(*self._flags, "--event-log", str(events), *flags),
+            *(*self._stack, "--event-log", str(events), *self.flags, *flags),
         ]
         lines = []
         process = self._running = subprocess.Popen(
@@ -147,6 +155,7 @@ class Stack:
             lines.append(line)
             if SHOWN.search(line):
                 self._say(line.strip()[:WIDTH])
+        self.printed += lines
         outcome = Outcome(process.wait(), "".join(lines), dict(_operations(events)))
         if outcome.code != expect:
             raise PulumiFailed(f"pulumi {verb} ended with {outcome.code}, expected {expect}:\n{outcome.output[-4000:]}")

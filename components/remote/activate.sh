@@ -60,19 +60,22 @@ take_note() {
 }
 
 failed_units() {
-  systemctl list-units --failed --plain --no-legend | cut -d ' ' -f 1 | grep -v '^acme-order-renew-' | tr '\n' ' '
+  systemctl list-units --failed --plain --no-legend | cut -d ' ' -f 1
 }
 
-# Status 4: some units failed. An order that a certificate authority refuses is certificates.sh's to tell, and no reason
-# to go back.
+# An order that a certificate authority refuses is certificates.sh's to tell, and no reason to go back.
+only_orders_failed() {
+  failed_units | grep -q '^acme-order-renew-' && ! failed_units | grep -qv '^acme-order-renew-'
+}
+
 activate() {
   echo "activating $system"
   timeout 600 "$system/bin/switch-to-configuration" test && return
   status=$?
-  broken=$(failed_units)
-  if [ "$status" != 4 ] || [ -n "$broken" ]; then
-    failed "the configuration could not be activated (status $status); failed units: ${broken:-none}"
-  fi
+  # Status 4: a unit has failed, or a reload.
+  [ "$status" = 4 ] && only_orders_failed && return
+  broken=$(failed_units | tr '\n' ' ')
+  failed "the configuration could not be activated (status $status); failed units: ${broken:-none, but a reload}"
 }
 
 headscale_passes() {

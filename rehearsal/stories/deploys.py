@@ -23,6 +23,7 @@ NO_SSH_PORT = ("network.nix", "tcp dport 22 accept", "tcp dport 2222 accept")
 OTHER_NGINX = ("nginx.nix", "client_body_timeout 10s;", "client_body_timeout 11s;")
 BAD_NGINX = ("nginx.nix", "client_header_timeout 10s;", "client_header_timeout ten;")
 BAD_POLICY = ("policy.hujson", '"dst": ["*:*"]', '"dst": ["group:nobody-made:*"]')
+NO_MAP = ("headscale.nix", "derp.urls = [ ];", 'derp.urls = [ "https://192.0.2.1/" ];')
 BAD_NIX = ("nginx.nix", "enable = true;", "enable = tru;")
 SEARCH_DOMAIN = 'override_local_dns = false; dns.search_domains = [ "example.org" ];'
 RESTARTS_HEADSCALE = ("headscale.nix", "override_local_dns = false;", SEARCH_DOMAIN)
@@ -89,8 +90,8 @@ class Deploys(Story):
         self.taken_back("a configuration without sshd", [NO_SSHD], "sshd: not within its time")
         self.taken_back("a firewall that drops SSH", [NO_SSH_PORT], "nobody came")
         self.taken_back("an nginx configuration that nginx refuses", [BAD_NGINX], "nginx")
-        self.taken_back("a policy that headscale refuses", [BAD_POLICY], "headscale.service")
-        self.taken_back("a headscale that does not start", [BAD_POLICY, RESTARTS_HEADSCALE], "headscale")
+        self.taken_back("a policy that headscale refuses", [BAD_POLICY], "group not defined in policy")
+        self.taken_back("a headscale that does not start", [NO_MAP], "headscale.service")
         self.taken_back("an evaluation error", [BAD_NIX], "could not be built")
         self.taken_back(
             "another version of headscale, and then no nginx", [OTHER_VERSION, MIGRATION, BAD_NGINX], "nginx"
