@@ -104,6 +104,12 @@ class Stack:
         """As the operator does, by scripts/rotate; what it says."""
         return self._command(str(PROGRAM / "scripts/rotate"), key, *self._stack)
 
+    def opens(self, identity: str) -> bool:
+        """Whether this age identity alone opens the SOPS file."""
+        environment = self.environment | {"SOPS_AGE_KEY": identity, "SOPS_AGE_KEY_FILE": "/dev/null"}
+        decrypt = ["sops", "decrypt", str(self.directory / "secrets.yaml")]
+        return subprocess.run(decrypt, env=environment, capture_output=True).returncode == 0
+
     def secrets(self) -> dict[str, str]:
         """The secrets of the stack's configuration, and what its SOPS file holds, by their names."""
         settings = json.loads(self._config("--json", "--show-secrets"))

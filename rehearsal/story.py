@@ -5,6 +5,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -67,6 +68,13 @@ class Story:
         )
         flags = [word for option in options for word in ("-o", option)]
         check(["ssh", "-F", "none", "-i", f"{directory}/key", *flags, f"root@{address}", "true"])
+
+    @contextmanager
+    def up_in_the_background(self, expect: int = 0) -> Iterator[Callable[[], str]]:
+        """`pulumi up` while the block goes on; what it gives waits for the end, and for all that was printed."""
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(self.world.stack.up, expect)
+            yield lambda: running.result(timeout=240).output
 
     @contextmanager
     def pinging(self) -> Iterator[Callable[[], str]]:

@@ -8,8 +8,7 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from rehearsal.edits import edited, open_for_edits
@@ -181,13 +180,6 @@ class Deploys(Story):
     def pushed_digest(self) -> str:
         sums = "cd /etc/nixos && find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum"
         return self.world.console("sh", "-c", sums).split()[0]
-
-    @contextmanager
-    def up_in_the_background(self, expect: int = 0) -> Iterator[Callable[[], str]]:
-        """`pulumi up` while the block goes on; what it gives waits for the end, and for all that was printed."""
-        with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(self.world.stack.up, expect)
-            yield lambda: running.result(timeout=240).output
 
     def deploying(self, *states: str) -> str:
         """The unit that deploys, if it is in one of these states."""
