@@ -19,6 +19,7 @@ import sops
 
 T = TypeVar("T")
 DECLARED = yaml.safe_load((Path(__file__).parent / "Pulumi.yaml").read_text())["config"]
+SECRETS = {"formerDeployKey", *(key for key, entry in DECLARED.items() if entry.get("secret"))}
 
 
 class ConfigError(pulumi.RunError):
@@ -206,7 +207,7 @@ class _Reader:
         try:
             return rule(value)
         except rules.Rejected as problem:
-            self.wrong(key, None if DECLARED[key].get("secret") else value, str(problem), problem.repair)
+            self.wrong(key, None if key in SECRETS else value, str(problem), problem.repair)
             return missing  # type: ignore[return-value]
 
     def read_list(self, key: str, rule: Callable[[str], T]) -> tuple[T, ...]:
