@@ -1,5 +1,6 @@
 """scripts/rotate makes a new key, keeps what reaches the server until it has it, and completes what was ended."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,3 +132,8 @@ def test_no_secret_is_in_arguments_or_environment(operator: Operator, key: str):
     log = Path(operator.log).read_text()
     assert "PATH=" in log and " config set " in f" {log}".replace("\n", " ")
     assert [line for line in secret if line in log] == []
+
+
+def test_the_readme_names_each_key(operator: Operator):
+    named = re.findall(r"^ *\./scripts/rotate (\S+)", (operator.project / "README.md").read_text(), re.MULTILINE)
+    assert "{" + ",".join(named) + "}" in operator.run("scripts/rotate", "--help")

@@ -21,8 +21,8 @@ shown() {
   ssh-keyscan -T 5 -t ed25519 127.0.0.1 2>/dev/null | cut -d ' ' -f 2-3
 }
 
-# install PRIVATE PUBLIC: sshd takes no public half that does not belong to the private one, but does without any.
-install() {
+# put PRIVATE PUBLIC: sshd takes no public half that does not belong to the private one, but does without any.
+put() {
   cp "$1" "$host_key.new"
   cp "$2" "$host_key.pub.new"
   chmod 644 "$host_key.pub.new"
@@ -43,9 +43,9 @@ shows() {
 change_host_key() {
   cp "$host_key" former
   ssh-keygen -y -f former >former.pub
-  install host-key host-key.pub
+  put host-key host-key.pub
   shows "$wanted" || {
-    install former former.pub
+    put former former.pub
     fail "sshd does not show the new host key; it has the former one back"
   }
 }
