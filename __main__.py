@@ -23,11 +23,7 @@ nixos = NixosDeployment(
     "nixos",
     NixosDeployment.Args(
         name=config.server_name,
-        server_id=server.server_id,
-        connection=server.connection,
-        connection_now=server.connection_now,
-        deploy_key=config.ssh_keys.deploy_key.public,
-        host_key=config.ssh_keys.host_key,
+        server=server,
         deployment=config.deployment(server.ipv4, server.ipv6, dns.headscale_name, dns.ui_name),
         policy_file=config.policy_file,
         secrets_file=config.secrets_file,

@@ -14,6 +14,7 @@ from pulumi_command import remote
 
 from .command import command
 from .host_facts import HostFacts, Unreachable, read_host_facts
+from .server import Server
 
 PROGRAM = Path(__file__).resolve().parent.parent
 REMOTE = PROGRAM / "components" / "remote"
@@ -23,18 +24,10 @@ SKIPPED = ("deployment.json", "policy.hujson", "secrets")
 
 @dataclass(frozen=True, kw_only=True)
 class NixosDeploymentArgs:
-    """`deployment` becomes deployment.json, the two files take their places in the tree beside it.
-
-    `deploy_key` (its public line) and `host_key` (the private one) are what `connection` expects the server to take;
-    until it does, `connection_now` reaches it.
-    """
+    """`deployment` becomes deployment.json, the two files take their places in the tree beside it."""
 
     name: str
-    server_id: pulumi.Input[str]
-    connection: remote.ConnectionArgs
-    connection_now: remote.ConnectionArgs
-    deploy_key: str
-    host_key: tuple[pulumi.Output[str], str]
+    server: Server
     deployment: Mapping[str, pulumi.Input]
     policy_file: Path
     secrets_file: Path
@@ -76,7 +69,7 @@ class NixosDeployment(pulumi.ComponentResource):
         mark = f"{self._args.name}\n".encode()
         stdin = files.apply(lambda tree: bundle({"run.sh": script, "marker": mark, "tree.tar": tar(tree)}))
         # A server becomes NixOS once: only another server, or another script, asks for it again.
-        once_for = [self._args.server_id, hashlib.sha256(script).hexdigest()]
+        once_for = [self._args.server.server_id, hashlib.sha256(script).hexdigest()]
         return self._once(name, RECEIVE, stdin, once_for)
 
     def _booted(self, name: str, convert: remote.Command) -> remote.Command:
@@ -85,10 +78,10 @@ class NixosDeployment(pulumi.ComponentResource):
 
     def _keys(self, name: str, after: remote.Command) -> remote.Command:
         """From here on the server takes the configured keys, whichever it took before."""
-        deploy_key, (host_private, host_public) = self._args.deploy_key, self._args.host_key
+        (_, deploy_key), (host_private, host_public) = self._args.server.deploy_key, self._args.server.host_key
         public = {"run.sh": (REMOTE / "take-keys.sh").read_bytes(), "deploy-key.pub": f"{deploy_key}\n".encode()}
         stdin = host_private.apply(lambda key: bundle(public | {"host-key": key.encode()}))
-        once_for = [self._args.server_id, deploy_key, host_public]
+        once_for = [self._args.server.server_id, deploy_key, host_public]
         return self._once(name, RECEIVE, pulumi.Output.secret(stdin), once_for, after)
 
     def _push(
@@ -112,7 +105,7 @@ class NixosDeployment(pulumi.ComponentResource):
         return self._run(name, f"sh /etc/nixos/remote/{script}", request, after=after)
 
     def _run(self, name: str, create: str, stdin: pulumi.Output[str], after: remote.Command) -> remote.Command:
-        return command(name, create, stdin, connection=self._args.connection, parent=self, after=after)
+        return command(name, create, stdin, connection=self._args.server.connection, parent=self, after=after)
 
     def _once(
         self,
@@ -122,12 +115,12 @@ class NixosDeployment(pulumi.ComponentResource):
         once_for: Sequence[pulumi.Input[str]],
         after: remote.Command | None = None,
     ) -> remote.Command:
-        connection = self._args.connection_now
+        connection = self._args.server.connection_now
         return command(name, create, stdin, connection=connection, parent=self, after=after, once_for=once_for)
 
     def _facts(self, keys: remote.Command) -> pulumi.Output[HostFacts | Unreachable]:
         """What the host says of itself; unknown in a preview while there is no NixOS to ask."""
-        connection = self._args.connection
+        connection = self._args.server.connection
         asked = pulumi.Output.all(keys.stdout, connection.host, connection.private_key, connection.host_key).apply(
             lambda known: read_host_facts(*known[1:])
         )

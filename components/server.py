@@ -35,7 +35,8 @@ class ServerArgs:
 class Server(pulumi.ComponentResource):
     """A Debian server at addresses that outlive it, whose SSH host key is known before it boots.
 
-    `connection` has the configured keys, `connection_now` those that the server takes, which may be the former ones.
+    `connection` has the configured keys, `deploy_key` and `host_key`; `connection_now` those that the server takes,
+    which may be the former ones.
     """
 
     Args = ServerArgs
@@ -44,6 +45,8 @@ class Server(pulumi.ComponentResource):
     ipv6: pulumi.Output[str]
     connection: remote.ConnectionArgs
     connection_now: remote.ConnectionArgs
+    deploy_key: tuple[pulumi.Output[str], str]
+    host_key: tuple[pulumi.Output[str], str]
 
     def __init__(self, name: str, args: ServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("headscale:index:Server", name, None, opts)
@@ -83,6 +86,7 @@ class Server(pulumi.ComponentResource):
                 delete_before_replace=True,
             ),
         )
+        self.deploy_key, self.host_key = args.deploy_key, args.host_key
         self.server_id = server.id
         self.ipv4 = ipv4.ip_address
         self.ipv6 = ipv6.ip_network.apply(host_address)
