@@ -18,7 +18,7 @@ let_in() {
 }
 
 shown() {
-  ssh-keyscan -T 5 -t ed25519 127.0.0.1 2>/dev/null | cut -d ' ' -f 2-3
+  ssh-keyscan -T 5 -t ed25519 127.0.0.1 2>/dev/null | grep -o 'ssh-ed25519 [^ ]*'
 }
 
 # put PRIVATE PUBLIC: sshd takes no public half that does not belong to the private one, but does without any.
