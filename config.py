@@ -19,6 +19,7 @@ import sops
 
 T = TypeVar("T")
 DECLARED = yaml.safe_load((Path(__file__).parent / "Pulumi.yaml").read_text())["config"]
+SECRETS = {"formerDeployKey", *(key for key, entry in DECLARED.items() if entry.get("secret"))}
 
 
 class ConfigError(pulumi.RunError):
@@ -30,6 +31,16 @@ class KeyPair(NamedTuple):
 
     private: pulumi.Output[str]
     public: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshKeys:
+    """How we log in and what the server shows; of the former keys, which it may still have, what a connection needs."""
+
+    deploy_key: KeyPair
+    host_key: KeyPair
+    former_deploy_key: pulumi.Output[str] | None
+    former_host_key: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +76,7 @@ class StackConfig:
     policy_file: Path
     secrets_file: Path
     protect: bool
-    deploy_key: KeyPair
-    ssh_host_key: KeyPair
+    ssh_keys: SshKeys
     host_age_key: pulumi.Output[str]
 
     @staticmethod
@@ -116,7 +126,7 @@ class StackConfig:
             "system": self.system,
             "hostName": self.server_name,
             "baseDomain": self.base_domain,
-            "authorizedKeys": [self.deploy_key.public, *self.authorized_keys],
+            "authorizedKeys": [self.ssh_keys.deploy_key.public, *self.authorized_keys],
             "adminNetworks": [str(network) for network in self.admin_networks],
             "uiAllowedNetworks": [str(network) for network in self.ui_allowed_networks],
             "acmeEmail": self.acme_email,
@@ -165,8 +175,7 @@ class _Reader:
                 default=f"nix/secrets/{pulumi.get_stack()}.yaml",
             ),
             protect=self.config.require_bool("protect"),
-            deploy_key=self.key_pair("deployKey"),
-            ssh_host_key=self.key_pair("sshHostKey"),
+            ssh_keys=self.ssh_keys(),
             host_age_key=self.config.require_secret("hostAgeKey"),
         )
         self.fit_together(config)
@@ -175,6 +184,7 @@ class _Reader:
         return config
 
     def fit_together(self, config: StackConfig) -> None:
+        keys = config.ssh_keys
         for key, name in (("headscaleName", config.headscale_name), ("uiName", config.ui_name)):
             if not rules.inside(name, config.zone):
                 self.wrong(key, name, f"is not in the zone {config.zone}; headscale:zone names another")
@@ -187,7 +197,7 @@ class _Reader:
         for index, tag in enumerate(config.preauth_key.tags):
             if config.policy_file and tag not in rules.tag_owners(config.policy_file):
                 self.wrong(f"preauthKeyTags[{index}]", tag, f"is not among the tagOwners of {config.policy_file}")
-        if config.deploy_key.public and config.deploy_key.public == config.ssh_host_key.public:
+        if keys.deploy_key.public and keys.deploy_key.public == keys.host_key.public:
             self.wrong("sshHostKey", None, "is the deploy key as well; `ssh-keygen -t ed25519` makes another")
 
     def no_unknown_keys(self) -> None:
@@ -203,7 +213,7 @@ class _Reader:
         try:
             return rule(value)
         except rules.Rejected as problem:
-            self.wrong(key, None if DECLARED[key].get("secret") else value, str(problem), problem.repair)
+            self.wrong(key, None if key in SECRETS else value, str(problem), problem.repair)
             return missing  # type: ignore[return-value]
 
     def read_list(self, key: str, rule: Callable[[str], T]) -> tuple[T, ...]:
@@ -217,6 +227,15 @@ class _Reader:
         for value in sorted({value for value in values if values.count(value) > 1}):
             self.wrong(key, value, "stands there twice")
         return tuple(parsed)
+
+    def ssh_keys(self) -> SshKeys:
+        former = self.key_pair("formerDeployKey") if self.config.get("formerDeployKey") else None
+        return SshKeys(
+            deploy_key=self.key_pair("deployKey"),
+            host_key=self.key_pair("sshHostKey"),
+            former_deploy_key=former and former.private,
+            former_host_key=self.read("formerSshHostKey", lambda line: line and rules.public_key(line)) or None,
+        )
 
     def key_pair(self, key: str) -> KeyPair:
         # `pulumi config set` drops the last newline, and OpenSSH does not read a key without it.

@@ -5,6 +5,8 @@
     # Opened by network.nix, to whom it should be.
     openFirewall = false;
     authorizedKeysInHomedir = false;
+    # The new deploy key, until the deploy that makes it one of those below is confirmed.
+    authorizedKeysFiles = [ "/var/lib/deployment/authorized_keys" ];
     hostKeys = [
       {
         path = "/etc/ssh/ssh_host_ed25519_key";

@@ -19,8 +19,13 @@ class StackSecrets:
 
 
 def make(stack: Stack) -> StackSecrets:
-    """Have them made, and read back what Pulumi and sops then hold."""
+    """Have them made, and read them back."""
     stack.make_secrets()
+    return held(stack)
+
+
+def held(stack: Stack) -> StackSecrets:
+    """What Pulumi and sops hold now."""
     found = stack.secrets()
     return StackSecrets(
         deploy_key=f"{found['headscale:deployKey'].strip()}\n",

@@ -54,6 +54,7 @@ class Stack:
         self.flags: tuple[str, ...] = ()
         self.printed: list[str] = []
         self._commands = 0
+        self._running: subprocess.Popen[str] | None = None
         self._stack = ("--stack", NAME, "--config-file", str(self.config_file))
         (directory / "state").mkdir(parents=True)
         temporary = directory.with_name("tmp")
@@ -92,9 +93,22 @@ class Stack:
         for index, value in enumerate(values):
             self._config("set", "--plaintext", "--path", f"{name}[{index}]", stdin=value)
 
+    def unset(self, key: str) -> None:
+        self._config("rm", f"headscale:{key}")
+
     def make_secrets(self) -> None:
         """As the operator does, by scripts/init."""
         self._command(str(PROGRAM / "scripts/init"), *self._stack)
+
+    def rotate(self, key: str) -> str:
+        """As the operator does, by scripts/rotate; what it says."""
+        return self._command(str(PROGRAM / "scripts/rotate"), key, *self._stack)
+
+    def opens(self, identity: str) -> bool:
+        """Whether this age identity alone opens the SOPS file."""
+        environment = self.environment | {"SOPS_AGE_KEY": identity, "SOPS_AGE_KEY_FILE": "/dev/null"}
+        decrypt = ["sops", "decrypt", str(self.directory / "secrets.yaml")]
+        return subprocess.run(decrypt, env=environment, capture_output=True).returncode == 0
 
     def secrets(self) -> dict[str, str]:
         """The secrets of the stack's configuration, and what its SOPS file holds, by their names."""
@@ -108,6 +122,13 @@ class Stack:
 
     def up(self, expect: int = 0) -> Outcome:
         return self._run("up", "--yes", "--skip-preview", expect=expect)
+
+    def kill(self) -> None:
+        """End the command under way as a power cut would, and release its lock on the state."""
+        assert self._running
+        self._running.kill()
+        self._running.wait()
+        self._plain("cancel", "--yes", "--stack", NAME)
 
     def preview(self, *flags: str, expect: int = 0) -> Outcome:
         return self._run("preview", *flags, expect=expect)
@@ -126,7 +147,7 @@ class Stack:
             *(*self._stack, "--event-log", str(events), *self.flags, *flags),
         ]
         lines = []
-        process = subprocess.Popen(
+        process = self._running = subprocess.Popen(
             command,
             cwd=PROGRAM,
             env=self.environment,

@@ -43,8 +43,8 @@ class Stack:
     def get(self, key: str) -> str:
         return self._config("get", f"headscale:{key}")
 
-    def set(self, key: str, secret: str) -> None:
-        self._config("set", "--secret", f"headscale:{key}", stdin=secret)
+    def set(self, key: str, value: str, secret: bool = True) -> None:
+        self._config("set", "--secret" if secret else "--plaintext", f"headscale:{key}", stdin=value)
 
     def _config(self, *arguments: str, stdin: str = "") -> str:
         return run("pulumi", "--non-interactive", "config", *self._flags, *arguments, stdin=stdin)

@@ -117,7 +117,7 @@ def program(
         values = defaults() | SECRETS | {"domain": "example.org", "acmeEmail": "a@example.org"}
         values |= {"secretsFile": str(secrets_file)} | config
         texts = {f"headscale:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
-        pulumi.runtime.set_all_config(texts, secret_keys=[f"headscale:{key}" for key in SECRETS])
+        pulumi.runtime.set_all_config(texts, secret_keys=[f"headscale:{key}" for key in (*SECRETS, "formerDeployKey")])
         from components import host_facts
 
         monkeypatch.setattr(host_facts, "_ask", answer)

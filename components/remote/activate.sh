@@ -117,9 +117,16 @@ record() {
     "$state/confirmation.json" >"$state/confirmed.json.new" && mv "$state/confirmed.json.new" "$state/confirmed.json"
 }
 
+# What take-keys.sh let in is now one of the system's own keys, and the first age key, push.sh's, opens all it needs.
+forget_former_keys() {
+  rm -f "$state/authorized_keys"
+  head -n 1 /var/lib/sops-nix/key.txt >/var/lib/sops-nix/key.txt.new && mv /var/lib/sops-nix/key.txt.new /var/lib/sops-nix/key.txt
+}
+
 keep() {
   if nix-env -p "$profile" --set "$system" && "$system/bin/switch-to-configuration" boot && record; then
     rm -f "$pending" "$state/confirmation.json"
+    forget_former_keys
     # Debian's remains hold cloud-init's copy of the SSH host key.
     rm -rf --one-file-system /old-root
     return

@@ -8,13 +8,10 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from rehearsal.edits import edited, open_for_edits
-from rehearsal.keys import public_key
-from rehearsal.processes import check
 from rehearsal.story import DEPLOY, HEADSCALE, JOIN_TIMEOUT, Story
 from rehearsal.wait import eventually
 
@@ -186,13 +183,6 @@ class Deploys(Story):
     def pushed_digest(self) -> str:
         return self.world.console("sh", "/etc/nixos/remote/digest.sh")
 
-    @contextmanager
-    def up_in_the_background(self, expect: int = 0) -> Iterator[Callable[[], str]]:
-        """`pulumi up` while the block goes on; what it gives waits for the end, and for all that was printed."""
-        with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(self.world.stack.up, expect)
-            yield lambda: running.result(timeout=240).output
-
     def deploying(self, *states: str) -> str:
         """The unit that deploys, if it is in one of these states."""
         wanted = f"--state={','.join(states)}"
@@ -217,29 +207,6 @@ class Deploys(Story):
         assert after == before, {key: (before[key], after[key]) for key in before if after[key] != before[key]}
         failed = self.world.console("systemctl", "list-units", "--failed", "--plain", "--no-legend")
         assert failed == "", f"failed units: {failed}"
-
-    def log_in(self) -> None:
-        """A new SSH connection with the deploy key to the host that has the pinned key."""
-        directory = self.world.run.directory("login")
-        address = self.outputs["serverIpv4"]
-        (directory / "known").write_text(f"{address} {public_key(self.world.secrets.ssh_host_key)}\n")
-        (directory / "key").touch(mode=0o600)
-        (directory / "key").write_text(self.world.secrets.deploy_key)
-        options = (
-            "StrictHostKeyChecking=yes",
-            f"UserKnownHostsFile={directory}/known",
-            "BatchMode=yes",
-            "ConnectTimeout=5",
-        )
-        flags = [word for option in options for word in ("-o", option)]
-        check(["ssh", "-F", "none", "-i", f"{directory}/key", *flags, f"root@{address}", "true"])
-
-    @contextmanager
-    def pinging(self) -> Iterator[Callable[[], str]]:
-        """The phone pings the laptop; what it gives counts them, once the block is over, and none may be lost."""
-        with self.phone.pinging(self.laptop.addresses()[0]) as pings:
-            yield lambda: f"{pings.sent} pings between the devices, none lost"
-        assert pings.lost == 0, f"{pings.lost} of {pings.sent} pings between the devices were lost"
 
     @contextmanager
     def health(self) -> Iterator["Health"]:

@@ -71,7 +71,7 @@ class Main(Story):
         return served.split()[0]
 
     def impostor_is_refused(self) -> str:
-        """The address answers with a key that is not the stack's: here the stack expects another one."""
+        """The address answers with a key that is not the stack's."""
         with self.world.other_host_key():
             seen = self.world.stack.preview().output
         assert "Host key is not trusted" in seen, seen

@@ -55,7 +55,8 @@ let
   keyFiles = [
     "/etc/ssh/authorized_keys.d/%u"
   ]
-  ++ lib.optional sshd.authorizedKeysInHomedir "%h/.ssh/authorized_keys";
+  ++ lib.optional sshd.authorizedKeysInHomedir "%h/.ssh/authorized_keys"
+  ++ sshd.authorizedKeysFiles;
   pam = session: ''
     auth required pam_unix.so
     account required pam_unix.so
@@ -67,6 +68,7 @@ in
   options.services.openssh = {
     enable = flag false;
     openFirewall = flag true;
+    authorizedKeysFiles = option (types.listOf types.str) [ ];
     authorizedKeysInHomedir = flag true;
     ports = option (types.listOf types.port) [ 22 ];
     hostKeys = option (types.listOf types.attrs) [ ];
