@@ -92,13 +92,15 @@ class Guards(Story):
     def has_open(self, who: Visitor, ports: set[int], *addresses: str) -> None:
         """Whether exactly these ports are open to somebody, soon: fail2ban lists a ban before nft has it."""
 
+        name = who.place or "the operator"
+
         def look() -> bool:
             for address in addresses or self.addresses:
                 found = {port for port in (22, *WEB) if who.reaches(address, port)}
-                assert found == ports, f"{who.place} reaches {sorted(found)} of {address}"
+                assert found == ports, f"{name} reaches {sorted(found)} of {address}"
             return True
 
-        eventually(look, f"{who.place} to reach {sorted(ports)}", NOTICE)
+        eventually(look, f"{name} to reach {sorted(ports)}", NOTICE)
 
     @property
     def addresses(self) -> list[str]:
@@ -125,7 +127,7 @@ class Guards(Story):
     # -- the limits ---------------------------------------------------------------------------------------------
 
     def limits(self, laptop: Device, office: Device, stranger: Visitor, neighbour: Visitor) -> None:
-        ipv4, ipv6 = self.addresses
+        ipv4 = self.addresses[0]
         with self.report.step("an office that runs into the limit for devices is refused some requests") as line:
             refused = self.behind(office).ask(DEVICES, address=ipv4, times=1500).count(429)
             assert refused > 200, f"only {refused} of 1500 were refused"
@@ -141,9 +143,9 @@ class Guards(Story):
                 self.has_open(neighbour, {*WEB})
                 assert self.behind(office).ask(PEOPLE, address=ipv4) == [200]
                 assert set(self.banned(LIMIT)) == {STRANGER.ipv4, STRANGER.ipv6}
-            with self.report.step("the ban ends by itself") as line:
+            with self.report.step("the ban ends by itself"):
                 self.await_end(LIMIT, STRANGER.ipv4, str(STRANGER.ipv6))
-                assert all(stranger.ask(PEOPLE, address=address) == [200] for address in (ipv4, ipv6))
+                self.has_open(stranger, {*WEB})
             with self.report.step("who does it again is banned for longer") as line:
                 stranger.ask(PEOPLE, address=ipv4, times=400)
                 again = self.await_ban(LIMIT, STRANGER.ipv4)[STRANGER.ipv4]
