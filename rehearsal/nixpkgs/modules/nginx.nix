@@ -190,6 +190,8 @@ in
       stopIfChanged = false;
       preStart = "${command} -t";
       serviceConfig = {
+        # On NixOS it is simple: an authority asks back long after a start. Pebble does so at once.
+        Type = "exec";
         ExecStart = command;
         ExecReload = [
           "${command} -t"
