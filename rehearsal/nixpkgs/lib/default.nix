@@ -23,9 +23,10 @@ let
       mkDefault
       mkForce
       mkIf
+      mkMerge
       mkOption
       ;
-    inherit concatStringsSep;
+    inherit concatStringsSep filter;
     types = import ./types.nix { inherit lib modules; };
     units = import ./units.nix { inherit lib; };
 

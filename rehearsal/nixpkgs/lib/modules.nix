@@ -304,6 +304,10 @@ in
     _type = "if";
     inherit condition content;
   };
+  mkMerge = contents: {
+    _type = "merge";
+    inherit contents;
+  };
   mkDefault = mkOverride 1000;
   mkForce = mkOverride 50;
   mkOption = option: option // { _type = "option"; };

@@ -33,7 +33,7 @@ let
       types.str
     ]
   );
-  space = types.either types.int (types.matching "a percentage" "[0-9]+%");
+  space = types.either types.int (types.strMatching "[0-9]+%");
   said = value: if builtins.isBool value then (if value then "yes" else "no") else toString value;
   unit = {
     wantedBy = [ "sysinit.target" ];
@@ -51,7 +51,11 @@ in
         "lock"
       ]) false;
       backlogLimit = option types.int 1024;
-      failureMode = option (types.enum (builtins.attrNames failureModes)) "printk";
+      failureMode = option (types.enum [
+        "silent"
+        "printk"
+        "panic"
+      ]) "printk";
       rateLimit = option types.int 0;
       rules = option (types.listOf types.str) [ ];
     };

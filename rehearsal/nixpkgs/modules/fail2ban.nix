@@ -16,16 +16,7 @@ let
     };
   flag = option types.bool;
   maybe = type: option (types.nullOr type) null;
-  atoms = types.attrsOf (
-    types.nullOr (
-      types.oneOf [
-        types.bool
-        types.int
-        types.float
-        types.str
-      ]
-    )
-  );
+  atoms = types.attrsOf types.iniAtom;
   jail.options = {
     enabled = flag true;
     settings = option atoms { };
@@ -34,7 +25,8 @@ let
   # As written by nixpkgs' generator for INI.
   said = value: if builtins.isBool value then lib.boolToString value else toString value;
   section =
-    name: settings: "[${name}]\n${lib.concatMapAttrsLines (key: value: "${key} = ${said value}") settings}";
+    name: settings:
+    "[${name}]\n${lib.concatMapAttrsLines (key: value: "${key} = ${said value}") settings}";
   ini = name: sections: pkgs.writeText name (lib.concatMapAttrsLines section sections);
   written =
     name: jail: lib.optionalAttrs (name != "DEFAULT") { inherit (jail) enabled; } // jail.settings;
@@ -49,7 +41,9 @@ let
     INCLUDES.after = "paths-overrides.local";
     DEFAULT = { };
   };
-  increment = lib.filterAttrs (name: value: value != null && name != "enable") fail2ban.bantime-increment;
+  increment = lib.filterAttrs (
+    name: value: value != null && name != "enable"
+  ) fail2ban.bantime-increment;
   command = name: lib.getExe' pkgs.fail2ban "fail2ban-${name}";
 in
 {
@@ -70,7 +64,7 @@ in
       overalljails = maybe types.bool;
     };
     daemonSettings = option (types.attrsOf atoms) { };
-    jails = option (types.attrsOf (types.submodule jail)) { };
+    jails = option (types.attrsOf (types.either types.lines (types.submodule jail))) { };
   };
 
   config = lib.mkIf fail2ban.enable {

@@ -36,11 +36,11 @@ in
       default = false;
     };
     dates = mkOption {
-      type = types.either types.str (types.listOf types.str);
+      type = types.either types.singleLineStr (types.listOf types.str);
       default = [ "03:15" ];
     };
     options = mkOption {
-      type = types.matching "a single line" "[^\n]*";
+      type = types.singleLineStr;
       default = "";
     };
   };

@@ -7,15 +7,17 @@ let
 in
 {
   options.boot.kernel.sysctl = mkOption {
-    type = types.attrsOf (
-      types.nullOr (
-        types.oneOf [
-          types.bool
-          types.int
-          types.str
-        ]
-      )
-    );
+    type = types.submodule {
+      freeformType = types.attrsOf (
+        types.nullOr (
+          types.oneOf [
+            types.bool
+            types.int
+            types.str
+          ]
+        )
+      );
+    };
     default = { };
   };
   config = {
