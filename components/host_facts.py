@@ -14,11 +14,15 @@ DEADLINE = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class HostFacts:
-    """The last confirmed deploy (empty strings before the first) and how many deploys have begun."""
+    """The last confirmed deploy (empty strings before the first) and how many deploys have begun.
+
+    `differs` says what is no longer as that deploy left it; empty when all is.
+    """
 
     confirmed_digest: str
     confirmed_token: str
     deploys_begun: int
+    differs: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,7 @@ async def read_host_facts(address: str, private_key: str, host_key: str) -> Host
         confirmed_digest=answer["confirmedDigest"],
         confirmed_token=answer["confirmedToken"],
         deploys_begun=answer["deploysBegun"],
+        differs=answer["differs"],
     )
 
 

@@ -124,10 +124,11 @@ def deploy_request(digest: str, facts: HostFacts | Unreachable) -> dict[str, str
     """
     if isinstance(facts, Unreachable):
         token = f"host not reached ({facts.since})"
-    elif facts.confirmed_digest == digest:
+    elif facts.confirmed_digest == digest and not facts.differs:
         token = facts.confirmed_token
     else:
-        reason = "configuration changed" if facts.confirmed_digest else "nothing deployed yet"
+        changed = "configuration changed" if facts.confirmed_digest else "nothing deployed yet"
+        reason = facts.differs if facts.confirmed_digest == digest else changed
         token = f"{reason} (after deploy {facts.deploys_begun})"
     return {"digest": digest, "token": token}
 
@@ -141,7 +142,7 @@ def nix_files() -> dict[str, bytes]:
 
 
 def tree_digest(files: Mapping[str, bytes]) -> str:
-    """SHA-256 over what `sha256sum` prints for the sorted paths, as remote/deploy.sh takes it on the host."""
+    """SHA-256 over what `sha256sum` prints for the sorted paths, as remote/digest.sh takes it on the host."""
     lines = (f"{hashlib.sha256(files[path]).hexdigest()}  ./{path}\n" for path in sorted(files))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

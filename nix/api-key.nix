@@ -24,7 +24,8 @@ in
     description = "Make headscale know the API key of the SOPS file";
     wantedBy = [ "multi-user.target" ];
     after = [ "headscale.service" ];
-    requires = [ "headscale.service" ];
+    # Not `requires`: a headscale that fails again and again would keep every switch waiting for this unit.
+    wants = [ "headscale.service" ];
     environment.API = "http://127.0.0.1:${toString config.services.headscale.port}";
     environment.DATABASE = config.services.headscale.settings.database.sqlite.path;
     serviceConfig = {

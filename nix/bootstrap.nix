@@ -2,6 +2,7 @@
 { pkgs, ... }:
 {
   imports = [
+    ./deployment.nix
     ./hetzner-cloud.nix
     ./network.nix
     ./nix.nix

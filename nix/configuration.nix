@@ -6,6 +6,7 @@
 {
   imports = [
     ./api-key.nix
+    ./deployment.nix
     ./derp-map.nix
     ./headscale-ui.nix
     ./headscale.nix

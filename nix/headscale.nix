@@ -62,7 +62,13 @@ in
   };
 
   # At a path that stays, so that a change of the policy is a reload and no device loses its connection.
-  environment.etc."headscale/policy.hujson".source = ./policy.hujson;
+  environment.etc."headscale/policy.hujson".source = pkgs.callPackage ./packages/checked-policy.nix {
+    headscale = package;
+    inherit (config.services.headscale) configFile;
+    policy = ./policy.hujson;
+  };
+  # A deploy that changes the version, and is taken back, takes the database back as well.
+  environment.etc."headscale/version".text = package.version;
 
   systemd.services.headscale = {
     reloadTriggers = [ config.environment.etc."headscale/policy.hujson".source ];

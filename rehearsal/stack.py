@@ -40,7 +40,10 @@ class PulumiFailed(Exception):
 
 
 class Stack:
-    """One stack of the program, made from Pulumi.rehearsal.yaml."""
+    """One stack of the program, made from Pulumi.rehearsal.yaml.
+
+    `flags` are given to each up, preview and destroy; `printed` is all that these have printed.
+    """
 
     def __init__(
         self, directory: Path, programs: Path, plugins: Path, say: Callable[[str], None] = lambda line: None
@@ -48,8 +51,12 @@ class Stack:
         self.directory = directory
         self.config_file = directory / f"Pulumi.{NAME}.yaml"
         self._say = say
+        self.flags: tuple[str, ...] = ()
+        self.printed: list[str] = []
         self._commands = 0
         (directory / "state").mkdir(parents=True)
+        temporary = directory.with_name("tmp")
+        temporary.mkdir(exist_ok=True)
         for name in ("Pulumi.yaml", self.config_file.name):
             shutil.copy(PROGRAM / name, directory)
         self.environment = os.environ | {
@@ -64,6 +71,7 @@ class Stack:
             "PULUMI_DEBUG_COMMANDS": "true",
             "PULUMI_ERROR_OUTPUT_STRING": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "TMPDIR": str(temporary),
             "HCLOUD_TOKEN": secrets.token_hex(32),
             "CLOUDFLARE_API_TOKEN": secrets.token_hex(20),
         }
@@ -100,7 +108,7 @@ class Stack:
         events = self.directory / f"events-{self._commands}-{verb}.json"
         command = [
             *("pulumi", verb, "--non-interactive", "--suppress-progress", "--color", "never", "--stack", NAME),
-            *("--config-file", str(self.config_file), "--event-log", str(events), *flags),
+            *("--config-file", str(self.config_file), "--event-log", str(events), *self.flags, *flags),
         ]
         lines = []
         process = subprocess.Popen(
@@ -117,6 +125,7 @@ class Stack:
             lines.append(line)
             if SHOWN.search(line):
                 self._say(line.strip()[:WIDTH])
+        self.printed += lines
         outcome = Outcome(process.wait(), "".join(lines), dict(_operations(events)))
         if outcome.code != expect:
             raise PulumiFailed(f"pulumi {verb} ended with {outcome.code}, expected {expect}:\n{outcome.output[-4000:]}")

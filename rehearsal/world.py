@@ -1,6 +1,5 @@
 """Everything around the program at once: internet, clouds, certificate authority, servers, devices, the stack."""
 
-import base64
 import json
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from rehearsal.emulators.api import serve
 from rehearsal.emulators.cloudflare import Cloudflare
 from rehearsal.emulators.hetzner import Hetzner
 from rehearsal.keys import StackSecrets
+from rehearsal.leaks import forms
 from rehearsal.machines import Machines
 from rehearsal.names import names
 from rehearsal.network import internet
@@ -187,13 +187,6 @@ def _stack(run: Run, prepared: Prepared, secrets: StackSecrets, say: Callable[[s
 def _first(entries: list[dict[str, str]], words: str) -> int:
     """When the journal has these words first, in microseconds."""
     return next(int(entry["__REALTIME_TIMESTAMP"]) for entry in entries if words in entry["MESSAGE"])
-
-
-def forms(secret: str) -> Iterator[str]:
-    """A secret as it is, and what base64 makes of it inside something larger, which depends on where it begins."""
-    yield secret
-    for before in range(3):
-        yield base64.b64encode(b"." * before + secret.encode()).decode()[4:-4]
 
 
 def public_key(path: Path) -> str:

@@ -80,7 +80,7 @@ def program(
     secrets_file = sops_file(tmp_path / "secrets.yaml", str(HOST.to_public()))
     monkeypatch.chdir(PROGRAM)
     monkeypatch.syspath_prepend(str(PROGRAM))
-    facts = {"confirmedDigest": "", "confirmedToken": "", "deploysBegun": 0}
+    facts = {"confirmedDigest": "", "confirmedToken": "", "deploysBegun": 0, "differs": ""}
 
     async def answer(*_: object) -> dict:
         return facts

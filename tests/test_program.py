@@ -95,9 +95,8 @@ def test_the_host_computes_the_same_digest_of_the_tree(tmp_path: Path):
     files = nixos.nix_files() | {"secrets/headscale.yaml": b"x: 1\n", "deployment.json": b"{}"}
     with tarfile.open(fileobj=io.BytesIO(nixos.tar(files))) as tree:
         tree.extractall(tmp_path)
-    script = (nixos.REMOTE / "deploy.sh").read_text()
-    pipeline = script.split("cd /etc/nixos && ")[1].split(")\n")[0]
-    there = subprocess.run(["sh", "-c", pipeline], cwd=tmp_path, check=True, capture_output=True, text=True)
+    script = (nixos.REMOTE / "digest.sh").read_text().replace("/etc/nixos", str(tmp_path))
+    there = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True)
     assert there.stdout.strip() == nixos.tree_digest(files)
 
 
@@ -112,12 +111,13 @@ def test_what_the_host_confirmed_decides_whether_there_is_a_deploy():
     from components.host_facts import HostFacts, Unreachable
     from components.nixos import deploy_request
 
-    def token(digest: str, recorded: str, begun: int) -> str:
-        facts = HostFacts(confirmed_digest=digest, confirmed_token=recorded, deploys_begun=begun)
+    def token(digest: str, recorded: str, begun: int, differs: str = "") -> str:
+        facts = HostFacts(confirmed_digest=digest, confirmed_token=recorded, deploys_begun=begun, differs=differs)
         return deploy_request("d1", facts)["token"]
 
     assert token("d1", "why", 5) == "why"
     assert token("", "", 0) == "nothing deployed yet (after deploy 0)"
     assert token("d0", "why", 5) == "configuration changed (after deploy 5)"
     assert token("d0", "why", 6) != token("d0", "why", 5), "a second attempt must differ from the first"
+    assert token("d1", "why", 5, "another system") == "another system (after deploy 5)"
     assert "noon" in deploy_request("d1", Unreachable(since="noon"))["token"]

@@ -1,8 +1,20 @@
 #!/bin/sh
-# Builds /etc/nixos, activates it without making it the boot default, and looks whether it serves. deploy.sh runs it.
-set -eu
+# Builds /etc/nixos, activates it, looks whether it serves, and keeps it once confirm.sh has come over a new connection;
+# otherwise goes back to what ran before. deploy.sh runs it as a unit of type notify: ready is who waits to be confirmed.
+set -u
+umask 077
 state=/var/lib/deployment
+pending=$state/pending.json
+profile=/nix/var/nix/profiles/system
+database=/var/lib/headscale/db.sqlite
 flake=path:/etc/nixos#nixosConfigurations.headscale.config.system.build.toplevel
+
+# failed WHAT: the first reason is the one that whoever asks later gets to hear.
+failed() {
+  printf 'activate: %s\n' "$1" >&2
+  [ -e "$state/reason" ] || printf '%s\n' "$1" >"$state/reason"
+  return 1
+}
 
 # until_ok SECONDS WHAT COMMAND...: what the command said last is the reason when the time is over.
 until_ok() {
@@ -11,37 +23,129 @@ until_ok() {
   shift 2
   until said=$("$@" 2>&1); do
     [ "$(date +%s)" -lt "$deadline" ] || {
-      printf 'activate: %s: not within its time; last seen: %s\n' "$what" "$said" >&2
-      exit 1
+      failed "$what: not within its time; last seen: $said"
+      return
     }
     sleep 0.1
   done
+}
+
+build() {
+  echo "building the system"
+  timeout 3000 nix build --out-link "$state/system" --no-update-lock-file --no-write-lock-file "$flake" ||
+    failed "the configuration could not be built" || return
+  [ "$(sh /etc/nixos/remote/digest.sh)" = "$DIGEST" ] || failed "/etc/nixos changed while it was built; run \`pulumi up\` again"
+}
+
+headscale_version() {
+  cat "$1/etc/headscale/version" 2>/dev/null
+}
+
+# From here on a reboot boots the previous system, whose deployment-undo.service finds this and undoes the rest. That
+# /run/deployment is gone tells it of the reboot.
+take_note() {
+  mkdir -p /run/deployment
+  if [ -e "$database" ]; then
+    rm -f "$state/before.sqlite"
+    sqlite3 "$database" ".timeout 10000" ".backup '$state/before.sqlite'" || failed "the database could not be copied" || return
+  fi
+  jq -n --arg digest "$DIGEST" --arg system "$system" --arg previous "$previous" \
+    --arg before "$(headscale_version "$previous")" --arg after "$(headscale_version "$system")" \
+    '{digest: $digest, system: $system, previous: $previous, headscale: {before: $before, after: $after}}' \
+    >"$pending.new" && mv "$pending.new" "$pending"
+}
+
+failed_units() {
+  systemctl list-units --failed --plain --no-legend | cut -d ' ' -f 1
+}
+
+# An order that a certificate authority refuses is certificates.sh's to tell, and no reason to go back.
+only_orders_failed() {
+  failed_units | grep -q '^acme-order-renew-' && ! failed_units | grep -qv '^acme-order-renew-'
+}
+
+activate() {
+  echo "activating $system"
+  timeout 600 "$system/bin/switch-to-configuration" test && return
+  status=$?
+  # Status 4: a unit has failed, or a reload.
+  [ "$status" = 4 ] && only_orders_failed && return
+  broken=$(failed_units | tr '\n' ' ')
+  failed "the configuration could not be activated (status $status); failed units: ${broken:-none, but a reload}"
 }
 
 headscale_passes() {
   curl -sS --max-time 5 http://127.0.0.1:8085/health | grep '"pass"'
 }
 
-# The certificate is not looked at: before the first order it is nginx's own.
+# The certificate is not looked at: before the first order it is nginx's own. 403: only some networks may see the host.
 nginx_serves() {
-  curl -sSk --max-time 5 --fail -o /dev/null --resolve "$1:443:127.0.0.1" "https://$1$2"
+  curl -sSk --max-time 5 -o /dev/null -w '%{http_code}\n' --resolve "$1:443:127.0.0.1" "https://$1$2" | grep -E '200|403'
 }
 
 sshd_answers() {
-  systemctl is-active sshd.service && ssh-keyscan -T 5 127.0.0.1 | grep ssh-ed25519
+  systemctl is-active sshd.service && ssh-keyscan -T 5 127.0.0.1 2>/dev/null | grep ssh-ed25519
+}
+
+name_of() {
+  jq -r ".$1" /etc/nixos/deployment.json
+}
+
+check() {
+  echo "checking sshd, headscale and nginx"
+  until_ok 15 "sshd" sshd_answers &&
+    until_ok 60 "headscale's health" headscale_passes &&
+    until_ok 30 "nginx for headscale" nginx_serves "$(name_of headscaleName)" /health &&
+    until_ok 30 "nginx for the web interface" nginx_serves "$(name_of uiName)" /web/
+}
+
+confirmation() {
+  [ -e "$state/confirmation.json" ] || {
+    echo "nobody came"
+    return 1
+  }
+}
+
+await_confirmation() {
+  systemd-notify --ready --status="waiting to be confirmed"
+  until_ok 60 "a confirmation over a new SSH connection" confirmation
+}
+
+record() {
+  generation=$(readlink "$profile" | sed 's/^system-\([0-9]*\)-link$/\1/')
+  jq --arg system "$system" --argjson generation "$generation" '. + {system: $system, generation: $generation}' \
+    "$state/confirmation.json" >"$state/confirmed.json.new" && mv "$state/confirmed.json.new" "$state/confirmed.json"
+}
+
+keep() {
+  if nix-env -p "$profile" --set "$system" && "$system/bin/switch-to-configuration" boot && record; then
+    rm -f "$pending" "$state/confirmation.json"
+    # Debian's remains hold cloud-init's copy of the SSH host key.
+    rm -rf --one-file-system /old-root
+    return
+  fi
+  failed "the configuration was confirmed, but could not be made the boot default"
+  nix-env -p "$profile" --rollback
+  "$previous/bin/switch-to-configuration" boot
+  return 1
+}
+
+# Where going back leaves no way in, only a reboot is left: the boot default is still the previous system.
+go_back() {
+  echo "going back to $previous"
+  [ "$(jq -r '.headscale.before == .headscale.after' "$pending")" = true ] || systemctl stop headscale.service
+  "$previous/sw/bin/undo-deployment" "$previous"
+  timeout 600 "$previous/bin/switch-to-configuration" test
+  until_ok 30 "sshd, after going back" sshd_answers || systemctl reboot
+  return 1
 }
 
 main() {
-  echo "building the system"
-  system=$(timeout 3000 nix build --no-link --print-out-paths --no-update-lock-file --no-write-lock-file "$flake")
-  echo "activating $system"
-  timeout 600 "$system/bin/switch-to-configuration" test
-  echo "checking headscale, nginx and sshd"
-  until_ok 60 "headscale's health" headscale_passes
-  until_ok 30 "nginx for headscale" nginx_serves "$(jq -r .headscaleName /etc/nixos/deployment.json)" /health
-  until_ok 30 "nginx for the web interface" nginx_serves "$(jq -r .uiName /etc/nixos/deployment.json)" /web/
-  until_ok 30 "sshd" sshd_answers
-  jq --arg system "$system" '. + {system: $system}' "$state/request.json" >"$state/pending.json"
+  previous=$(readlink -f /run/current-system)
+  build || return
+  system=$(readlink -f "$state/system")
+  take_note || return
+  { activate && check && await_confirmation && keep; } || go_back
 }
 
 main "$@" </dev/null

@@ -2,27 +2,24 @@
 # Confirms the activation that waits, over a connection made after it: it becomes a generation and the boot default.
 # stdin: the request that deploy.sh had. stdout: {"generation": 3}
 set -eu
+umask 077
 state=/var/lib/deployment
-profile=/nix/var/nix/profiles/system
+
+not_kept() {
+  echo "confirm: the server went back to what it ran before: $(cat "$state/reason" 2>/dev/null || echo "$1")" >&2
+  exit 1
+}
 
 main() {
   wanted=$(jq -cS '{digest, token}')
-  waiting=$(jq -cS '{digest, token}' "$state/pending.json" 2>/dev/null || echo nothing)
-  [ "$wanted" = "$waiting" ] || {
-    echo "confirm: $wanted was to be confirmed, but $waiting waits; run \`pulumi up\` again" >&2
-    exit 64
-  }
-  system=$(jq -r .system "$state/pending.json")
-  [ "$(readlink -f /run/current-system)" = "$system" ] || {
-    echo "confirm: the server runs $(readlink -f /run/current-system), not $system; run \`pulumi up\` again" >&2
-    exit 64
-  }
-  nix-env -p "$profile" --set "$system"
-  "$system/bin/switch-to-configuration" boot >&2
-  mv "$state/pending.json" "$state/confirmed.json"
-  # Debian's remains hold cloud-init's copy of the SSH host key.
-  rm -rf --one-file-system /old-root
-  readlink "$profile" | sed 's/^system-\([0-9]*\)-link$/{"generation": \1}/'
+  digest=$(printf '%s' "$wanted" | jq -r .digest)
+  unit=deploy-$(printf '%.12s' "$digest").service
+  systemctl is-active --quiet "$unit" || not_kept "$unit does not wait to be confirmed; run \`pulumi up\` again"
+  printf '%s\n' "$wanted" >"$state/confirmation.json.new"
+  mv "$state/confirmation.json.new" "$state/confirmation.json"
+  timeout 600 sh -c "while systemctl is-active --quiet '$unit'; do sleep 0.1; done"
+  [ "$(jq -cS '{digest, token}' "$state/confirmed.json" 2>/dev/null)" = "$wanted" ] || not_kept "$unit has failed"
+  jq '{generation}' "$state/confirmed.json"
 }
 
 main "$@"

@@ -1,39 +1,79 @@
 #!/bin/sh
 # Activates what push.sh brought, in a unit of its own that outlives this connection, and shows its progress.
-# stdin: {"digest": "...", "token": "..."}. The boot default stays what it was until confirm.sh has come back.
+# stdin: {"digest": "...", "token": "..."}. Ends well when the unit waits for confirm.sh; without it, all is taken back.
 set -eu
 umask 077
 state=/var/lib/deployment
+latest=3600
 
-main() {
-  mkdir -p "$state"
-  request=$(cat)
-  digest=$(printf '%s' "$request" | jq -r .digest)
-  found=$(cd /etc/nixos && find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d ' ' -f 1)
-  [ "$found" = "$digest" ] || {
-    echo "deploy: /etc/nixos holds $found, not $digest: changed since the push; run \`pulumi up\` again" >&2
-    exit 64
-  }
+# Seconds until the oldest of all units that deploy is over, or this very one waits for its confirmation.
+wait_for_others() {
+  deadline=$(($(date +%s) + latest))
+  while running=$(systemctl list-units --plain --no-legend --state=activating,active 'deploy-*.service' | cut -d ' ' -f 1) &&
+    [ -n "$running" ] && ! waits_for_confirmation "$running"; do
+    [ "$(date +%s)" -lt "$deadline" ] || fail "$running is still under way after $latest s"
+    [ "$running" = "${said:-}" ] || echo "deploy: $running is under way; waiting for it"
+    said=$running
+    sleep 0.2
+  done
+}
+
+waits_for_confirmation() {
+  [ "$1" = "$unit" ] && [ "$(systemctl show -P ActiveState "$unit")" = active ]
+}
+
+fail() {
+  echo "deploy: $*" >&2
+  exit 1
+}
+
+check_pushed() {
+  found=$(sh /etc/nixos/remote/digest.sh)
+  [ "$found" = "$digest" ] ||
+    fail "/etc/nixos holds $found, not $digest: changed since the push; run \`pulumi up\` again"
+}
+
+begin() {
   begun=$(($(cat "$state/begun" 2>/dev/null || echo 0) + 1))
   echo "$begun" >"$state/begun.new"
   mv "$state/begun.new" "$state/begun"
-  rm -f "$state/pending.json"
-  printf '%s\n' "$request" >"$state/request.json"
-  run "deploy-$begun" "$state/deploy-$begun.log"
+  rm -f "$state/confirmation.json" "$state/reason"
+  # shellcheck disable=SC2012 # Our own names.
+  ls -t "$state"/deploy-*.log 2>/dev/null | tail -n +10 | xargs -r rm --
 }
 
+# systemd-run comes back when activate.sh says that it is ready, or has failed.
 run() {
-  : >"$2"
-  systemd-run --quiet --wait --collect --unit "$1" \
-    --setenv PATH="$PATH" --setenv HOME=/root --property StandardOutput="append:$2" --property StandardError="append:$2" \
-    sh /etc/nixos/remote/activate.sh &
-  unit=$!
+  : >"$log"
+  systemd-run --quiet --collect --unit "$unit" --property Type=notify --property NotifyAccess=all \
+    --property TimeoutStartSec="$latest" --setenv PATH="$PATH" --setenv HOME=/root --setenv DIGEST="$digest" \
+    --property StandardOutput="append:$log" --property StandardError="append:$log" \
+    sh /etc/nixos/remote/activate.sh >/dev/null 2>&1 &
+  started=$!
   # Lines of 64 KiB and more stop pulumi-command's log for ever.
-  tail -n +1 -f -s 0.1 --pid "$unit" "$2" | cut -c -500
-  wait "$unit" || {
-    echo "deploy: the activation failed; the boot default is unchanged, the log is $2 on the server" >&2
-    exit 1
+  tail -n +1 -f -s 0.1 --pid "$started" "$log" | cut -c -500
+  wait "$started" || fail "$(cat "$state/reason" 2>/dev/null || echo "the activation was ended from outside")
+The server runs what it ran before; $log on the server tells more."
+}
+
+main() {
+  mkdir -p "$state"
+  digest=$(jq -r .digest)
+  unit=deploy-$(printf '%.12s' "$digest").service
+  log=$state/${unit%.service}.log
+  exec 9>"$state/lock"
+  flock -n 9 || {
+    echo "deploy: another one is under way; waiting for it"
+    flock -w "$latest" 9 || fail "another deploy is still under way after $latest s"
   }
+  wait_for_others
+  check_pushed
+  if [ -n "$running" ]; then
+    echo "deploy: $unit waits for its confirmation already"
+  else
+    begin
+    run 9>&-
+  fi
 }
 
 main "$@"

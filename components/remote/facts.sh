@@ -1,14 +1,27 @@
 #!/bin/sh
 # Says what this host knows of its deploys; changes nothing.
-# stdout: {"confirmedDigest": "...", "confirmedToken": "...", "deploysBegun": 3}
+# stdout: {"confirmedDigest": "...", "confirmedToken": "...", "deploysBegun": 3, "differs": ""}, where `differs` names what
+# is no longer as the last deploy left it.
 set -eu
 state=/var/lib/deployment
 
+confirmed() {
+  jq -r ".$1 // empty" "$state/confirmed.json" 2>/dev/null || true
+}
+
+differs() {
+  system=$(confirmed system)
+  [ -n "$system" ] || return 0
+  [ "$(readlink -f /run/current-system)" = "$system" ] || echo "the server runs another system"
+  [ "$(readlink -f /nix/var/nix/profiles/system)" = "$system" ] || echo "the server would boot another system"
+  [ "$(sh /etc/nixos/remote/digest.sh)" = "$(confirmed digest)" ] || echo "/etc/nixos is not what was deployed"
+}
+
 main() {
-  confirmed=$(cat "$state/confirmed.json" 2>/dev/null || echo '{}')
   begun=$(cat "$state/begun" 2>/dev/null || echo 0)
-  printf '%s' "$confirmed" | jq --argjson begun "$begun" \
-    '{confirmedDigest: (.digest // ""), confirmedToken: (.token // ""), deploysBegun: $begun}'
+  jq -n --arg digest "$(confirmed digest)" --arg token "$(confirmed token)" --argjson begun "$begun" \
+    --arg differs "$(differs | head -n 1)" \
+    '{confirmedDigest: $digest, confirmedToken: $token, deploysBegun: $begun, differs: $differs}'
 }
 
 main "$@" </dev/null

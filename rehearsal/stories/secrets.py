@@ -1,0 +1,245 @@
+"""A whole life of a stack, and no secret where it must not be; then a leak of each kind, and each is found.
+
+Named exemptions: user_data holds the SSH host key; the operator's own environment holds tokens and passphrase; Pulumi
+gives its Python program the configuration in an environment variable; the join command that a person types on a device
+holds a pre-auth key. Not looked into: Pulumi's own log (`--logtostderr`), which traces every value, secret or not.
+"""
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from rehearsal.edits import edited, open_for_edits
+from rehearsal.leaks import Shown, Watch, files_with, held
+from rehearsal.story import Story
+from rehearsal.wait import eventually
+
+TALKATIVE = ("--debug", "--diff", "--show-config", "--show-replacement-steps", "--show-sames")
+BAD_NIX = ("nginx.nix", "enable = true;", "enable = tru;")
+ON_SERVER = ("boot", "etc", "home", "nix", "old-root", "opt", "root", "run", "srv", "tmp", "var")
+# What holds a secret on the server, as it should: the pattern of its path, the secret, the mode.
+EXPECTED = (
+    (r"/run/secrets\.d/\d+/headscale_api_key", "API key", 0o400),
+    (r"/run/secrets\.d/\d+/headscale_noise_private_key", "noise key", 0o400),
+    (r"/var/lib/sops-nix/key\.txt", "host's age key", 0o600),
+    (r"/etc/ssh/ssh_host_ed25519_key", "SSH host key", 0o600),
+)
+OPERATORS_OWN = {"Hetzner token", "Cloudflare token", "passphrase"}
+CONFIGURED = {"deploy key", "SSH host key", "host's age key"}
+
+
+class Place(NamedTuple):
+    """Somewhere a secret could be: `look` says what is found there, `leak` puts a secret there while it lasts."""
+
+    what: str
+    look: Callable[[], list[str]]
+    leak: Callable[[str], AbstractContextManager[None]]
+
+
+class Secrets(Story):
+    """up, a change, a deploy that fails, a new pre-auth key, destroy: all under watch."""
+
+    def tell(self) -> None:
+        open_for_edits(self.world.run)
+        self.world.stack.flags = TALKATIVE
+        self.watch = Watch()
+        on_server = [
+            Place("the server's files, the Nix store among them", self.in_files, self.leak_into_file),
+            Place("the modes of the files that hold secrets", self.in_modes, self.leak_by_mode),
+            Place("the server's journal", self.in_journal, self.leak_into_journal),
+            Place("user_data", self.in_user_data, self.leak_into_user_data),
+        ]
+        with_operator = [
+            Place("arguments and environment of all processes", self.in_processes, self.leak_into_arguments),
+            Place("the state and its backups", self.in_state, self.leak_into_state),
+            Place(
+                "all that the engine prints and records, with every flag that makes it say more",
+                self.in_output,
+                self.leak_into_output,
+            ),
+            Place("the operator's files", self.in_operators_files, self.leak_into_operators_file),
+        ]
+        with self.watch:
+            self.live()
+            self.nothing_in(on_server)
+            assert self.watch.processes > 1000, f"only {self.watch.processes} processes were watched"
+            self.world.stack.destroy()
+        self.nothing_in(with_operator)
+        self.up()
+        self.each_leak_is_found([*on_server, *with_operator])
+        self.world.stack.destroy()
+
+    def live(self) -> None:
+        self.up()
+        with self.joined("laptop"), self.report.step("a change, a deploy that fails, a new pre-auth key"):
+            self.world.stack.set("extraRecords", "grafana.ts.example.org 100.64.0.9", as_list=True)
+            self.world.stack.up()
+            with edited(*BAD_NIX):
+                self.world.stack.up(expect=1)
+            self.world.stack.set("preauthKeySerial", "2")
+            self.world.stack.up()
+            self.world.stack.preview("--diff")
+
+    def nothing_in(self, places: list[Place]) -> None:
+        self.secrets = self.known()
+        for place in places:
+            with self.report.step(f"no secret in {place.what}") as line:
+                found = place.look()
+                assert found == [], f"{len(found)} found: {found[:5]}"
+                line.note = f"{len(self.secrets)} secrets looked for"
+
+    def each_leak_is_found(self, places: list[Place]) -> None:
+        for place in places:
+            with (
+                self.report.step(f"a secret put into {place.what} is found") as line,
+                place.leak(self.secrets["API key"]),
+            ):
+                found = place.look()
+                assert found, "nothing was found"
+                line.note = found[0]
+
+    def known(self) -> dict[str, str]:
+        """Every secret of the stack, or the part of it that no other text has, by name."""
+        keys, settings = self.world.secrets, self.world.stack.environment
+        known = {
+            "API key": keys.api_key,
+            "host's age key": keys.host_age_key,
+            # What a private key's lines have in common with no other key stands in the last full one.
+            "deploy key": keys.deploy_key.splitlines()[-3],
+            "SSH host key": keys.ssh_host_key.splitlines()[-3],
+            "pre-auth key": self.outputs["preauthKey"],
+            "Hetzner token": settings["HCLOUD_TOKEN"],
+            "Cloudflare token": settings["CLOUDFLARE_API_TOKEN"],
+            "passphrase": settings["PULUMI_CONFIG_PASSPHRASE"],
+        }
+        return known | self.noise_key()
+
+    def noise_key(self) -> dict[str, str]:
+        if not self.world.hetzner.project.servers:
+            return {"noise key": self.secrets["noise key"]}
+        text = self.world.console("cat", "/run/secrets/headscale_noise_private_key")
+        return {"noise key": text.removeprefix("privkey:")}
+
+    # -- where to look ------------------------------------------------------------------------------------------
+
+    def root(self) -> Path:
+        return Path(f"/proc/{self.world.machines[self.world.server_id].leader()}/root")
+
+    def on_server(self) -> Iterator[tuple[str, str, int]]:
+        """Path, secret and mode of everything on the server's disk and in its memory that holds a secret."""
+        root = self.root()
+        for path, names in files_with(self.secrets, [root / name for name in ON_SERVER]).items():
+            inside = "/" + str(path.relative_to(root))
+            yield from ((inside, name, path.stat().st_mode & 0o777) for name in names)
+
+    def in_files(self) -> list[str]:
+        return [f"{path}: {name}" for path, name, _ in self.on_server() if expected_mode(path, name) is None]
+
+    def in_modes(self) -> list[str]:
+        found = ((path, mode, expected_mode(path, name)) for path, name, mode in self.on_server())
+        return [f"{path}: {mode:o}" for path, mode, wanted in found if wanted is not None and mode & ~wanted]
+
+    def in_journal(self) -> list[str]:
+        journal = self.world.console("journalctl", "--output", "export", "--all").encode()
+        return sorted(held(journal, self.secrets))
+
+    def in_user_data(self) -> list[str]:
+        (server,) = self.world.hetzner.project.servers.values()
+        return sorted(held(server.user_data.encode(), self.secrets) - {"SSH host key"})
+
+    def in_processes(self) -> list[str]:
+        found = self.watch.found(self.secrets)
+        return [
+            f"{shown.side}: {shown.what}: {names}"
+            for shown, all_held in found.items()
+            if (names := all_held - exempt(shown))
+        ]
+
+    def in_state(self) -> list[str]:
+        return named(files_with(self.secrets, [self.world.stack.directory / "state"]))
+
+    def in_output(self) -> list[str]:
+        lines = ((line, held(line.encode(), self.secrets)) for line in self.world.stack.printed)
+        return [f"{sorted(names)} in a line that begins {line[:90]!r}" for line, names in lines if names]
+
+    def in_operators_files(self) -> list[str]:
+        run = self.world.run
+        return named(files_with(self.secrets, [run.path / name for name in ("logs", "pulumi", "stack", "tmp")]))
+
+    # -- leaks --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def leak_into_file(self, secret: str) -> Iterator[None]:
+        self.world.machines.run(self.world.server_id, ["tee", "/tmp/leak"], text=f"key = {secret}\n")
+        self.world.console("nix-store", "--add", "/tmp/leak")
+        self.world.console("rm", "/tmp/leak")
+        yield
+
+    @contextmanager
+    def leak_by_mode(self, _: str) -> Iterator[None]:
+        self.world.console("chmod", "0644", "/run/secrets/headscale_api_key")
+        yield
+        self.world.console("chmod", "0400", "/run/secrets/headscale_api_key")
+
+    @contextmanager
+    def leak_into_journal(self, secret: str) -> Iterator[None]:
+        self.world.machines.run(self.world.server_id, ["systemd-cat"], text=f"using {secret}\n")
+        eventually(self.in_journal, "the journal to be written", 5)
+        yield
+
+    @contextmanager
+    def leak_into_user_data(self, secret: str) -> Iterator[None]:
+        (server,) = self.world.hetzner.project.servers.values()
+        before, server.user_data = server.user_data, f"{server.user_data}\n# {secret}"
+        yield
+        server.user_data = before
+
+    @contextmanager
+    def leak_into_arguments(self, secret: str) -> Iterator[None]:
+        with Watch() as self.watch:
+            shell = [*self.world.machines.shell(self.world.server_id), "sh", "-c", "read -r line", secret]
+            with subprocess.Popen(shell, stdin=subprocess.PIPE) as process:
+                eventually(lambda: self.watch.found(self.secrets), "the process to be seen", 10)
+                process.communicate(b"\n")
+        yield
+
+    @contextmanager
+    def leak_into_state(self, secret: str) -> Iterator[None]:
+        """A person takes a secret for an ordinary value."""
+        self.world.stack.set("preauthKeySerial", secret)
+        self.world.stack.up()
+        yield
+
+    @contextmanager
+    def leak_into_output(self, secret: str) -> Iterator[None]:
+        self.world.stack.printed.clear()
+        self.world.stack.set("preauthKeySerial", f"{secret}-again")
+        self.world.stack.preview("--diff")
+        yield
+
+    @contextmanager
+    def leak_into_operators_file(self, secret: str) -> Iterator[None]:
+        self.world.run.directory("tmp").joinpath("forgotten").write_text(secret)
+        yield
+
+
+def expected_mode(path: str, secret: str) -> int | None:
+    """The widest mode that a file with this secret may have; None where it must not be."""
+    fitting = (mode for pattern, name, mode in EXPECTED if name == secret and re.fullmatch(pattern, path))
+    return next(fitting, None)
+
+
+def exempt(shown: Shown) -> set[str]:
+    """What a process may show, because a person or Pulumi gives it in this way."""
+    if shown.side == "operator" and shown.what == "environment":
+        return OPERATORS_OWN | (CONFIGURED if b"PULUMI_CONFIG=" in shown.text else set())
+    if shown.side == "operator" and b"--auth-key" in shown.text:
+        return {"pre-auth key"}
+    return set()
+
+
+def named(found: Mapping[Path, set[str]]) -> list[str]:
+    return [f"{path}: {', '.join(sorted(names))}" for path, names in found.items()]
