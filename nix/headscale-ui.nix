@@ -8,10 +8,7 @@
 }:
 let
   ui = pkgs.callPackage ./packages/headscale-ui.nix { };
-  # The server itself always, or it could not see whether the interface answers.
-  allowed = lib.optionals (deployment.uiAllowedNetworks != [ ]) (
-    [ "127.0.0.1" ] ++ deployment.uiAllowedNetworks
-  );
+  allowed = deployment.uiAllowedNetworks;
 in
 {
   services.nginx.commonHttpConfig = ''

@@ -92,7 +92,7 @@ def test_every_answer_has_each_security_header_once(server: ServerImage, nginx: 
 @pytest.mark.parametrize("name, path", [(HEADSCALE, "/health"), (UI, "/api/v1/user")])
 def test_headscale_hears_the_real_address_only(server: ServerImage, nginx: str, name: str, path: str):
     heard = heard_by_headscale(server, nginx, name, path)
-    assert (heard["x-forwarded-for"], heard["x-forwarded-proto"], heard["host"]) == ("127.0.0.2", "https", name)
+    assert (heard["x-forwarded-for"], heard["x-forwarded-proto"], heard["host"]) == ("127.0.0.1", "https", name)
     assert not {"x-real-ip", "true-client-ip"} & heard.keys()
 
 

@@ -27,11 +27,14 @@ FLAGS = (
 @contextmanager
 def chromium(run: Run, ca_bundle: Path) -> Iterator[Browser]:
     """Start it; when the block ends, it is over with all its processes."""
+    program = shutil.which("chromium")
+    if program is None:
+        raise SystemExit("There is no program `chromium` here; `scripts/install test` brings it.")
     home = run.directory("browser")
     _trust(home / ".pki/nssdb", ca_bundle)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=FLAGS, env={"HOME": str(home), "PATH": os.environ["PATH"]}
+            executable_path=program, args=FLAGS, env={"HOME": str(home), "PATH": os.environ["PATH"]}
         )
         try:
             yield browser
