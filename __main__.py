@@ -14,9 +14,8 @@ server = Server(
         server_type=config.server_type,
         location=config.location,
         admin_networks=config.admin_networks,
-        deploy_key=config.deploy_key,
-        host_key=config.ssh_host_key,
         protect=config.protect,
+        **vars(config.ssh_keys),
     ),
 )
 dns = DnsRecords("dns", DnsRecords.Args(config.zone, *config.names, server.ipv4, server.ipv6))
@@ -24,8 +23,7 @@ nixos = NixosDeployment(
     "nixos",
     NixosDeployment.Args(
         name=config.server_name,
-        server_id=server.server_id,
-        connection=server.connection,
+        server=server,
         deployment=config.deployment(server.ipv4, server.ipv6, dns.headscale_name, dns.ui_name),
         policy_file=config.policy_file,
         secrets_file=config.secrets_file,

@@ -1,7 +1,7 @@
 """The stack's configuration, read once and checked before anything is created.
 
 Keys, types and defaults are declared in Pulumi.yaml; what an empty default stands for is decided here, and what a
-value must be like in rules.py. Plain values of secrets are looked at here, to check them, and nowhere else.
+value must be like in rules.py and sops.py. Plain values of secrets are looked at here, to check them, and nowhere else.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,11 @@ import yaml
 from pulumi.runtime.config import CONFIG, get_config_env
 
 import rules
+import sops
 
 T = TypeVar("T")
 DECLARED = yaml.safe_load((Path(__file__).parent / "Pulumi.yaml").read_text())["config"]
+SECRETS = {"formerDeployKey", *(key for key, entry in DECLARED.items() if entry.get("secret"))}
 
 
 class ConfigError(pulumi.RunError):
@@ -29,6 +31,16 @@ class KeyPair(NamedTuple):
 
     private: pulumi.Output[str]
     public: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshKeys:
+    """How we log in and what the server shows; of the former keys, which it may still have, what a connection needs."""
+
+    deploy_key: KeyPair
+    host_key: KeyPair
+    former_deploy_key: pulumi.Output[str] | None
+    former_host_key: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +76,7 @@ class StackConfig:
     policy_file: Path
     secrets_file: Path
     protect: bool
-    deploy_key: KeyPair
-    ssh_host_key: KeyPair
+    ssh_keys: SshKeys
     host_age_key: pulumi.Output[str]
 
     @staticmethod
@@ -115,7 +126,7 @@ class StackConfig:
             "system": self.system,
             "hostName": self.server_name,
             "baseDomain": self.base_domain,
-            "authorizedKeys": [self.deploy_key.public, *self.authorized_keys],
+            "authorizedKeys": [self.ssh_keys.deploy_key.public, *self.authorized_keys],
             "adminNetworks": [str(network) for network in self.admin_networks],
             "uiAllowedNetworks": [str(network) for network in self.ui_allowed_networks],
             "acmeEmail": self.acme_email,
@@ -134,7 +145,7 @@ class _Reader:
     def stack_config(self) -> StackConfig:
         self.no_unknown_keys()
         domain = self.read("domain", rules.domain)
-        recipient = self.read("hostAgeKey", rules.age_identity, missing=None)
+        identity = self.read("hostAgeKey", rules.age_identity, missing=None)
         config = StackConfig(
             server_name=f"{pulumi.get_stack()}-headscale",
             zone=self.read("zone", rules.domain, default=domain),
@@ -160,12 +171,11 @@ class _Reader:
             policy_file=self.read("policyFile", lambda text: rules.policy(rules.file(text))),
             secrets_file=self.read(
                 "secretsFile",
-                lambda text: rules.sops_file(rules.file(text), recipient),
+                lambda text: sops.checked(Path(text), identity),
                 default=f"nix/secrets/{pulumi.get_stack()}.yaml",
             ),
             protect=self.config.require_bool("protect"),
-            deploy_key=self.key_pair("deployKey"),
-            ssh_host_key=self.key_pair("sshHostKey"),
+            ssh_keys=self.ssh_keys(),
             host_age_key=self.config.require_secret("hostAgeKey"),
         )
         self.fit_together(config)
@@ -174,6 +184,7 @@ class _Reader:
         return config
 
     def fit_together(self, config: StackConfig) -> None:
+        keys = config.ssh_keys
         for key, name in (("headscaleName", config.headscale_name), ("uiName", config.ui_name)):
             if not rules.inside(name, config.zone):
                 self.wrong(key, name, f"is not in the zone {config.zone}; headscale:zone names another")
@@ -186,7 +197,7 @@ class _Reader:
         for index, tag in enumerate(config.preauth_key.tags):
             if config.policy_file and tag not in rules.tag_owners(config.policy_file):
                 self.wrong(f"preauthKeyTags[{index}]", tag, f"is not among the tagOwners of {config.policy_file}")
-        if config.deploy_key.public and config.deploy_key.public == config.ssh_host_key.public:
+        if keys.deploy_key.public and keys.deploy_key.public == keys.host_key.public:
             self.wrong("sshHostKey", None, "is the deploy key as well; `ssh-keygen -t ed25519` makes another")
 
     def no_unknown_keys(self) -> None:
@@ -202,7 +213,7 @@ class _Reader:
         try:
             return rule(value)
         except rules.Rejected as problem:
-            self.wrong(key, None if DECLARED[key].get("secret") else value, str(problem))
+            self.wrong(key, None if key in SECRETS else value, str(problem), problem.repair)
             return missing  # type: ignore[return-value]
 
     def read_list(self, key: str, rule: Callable[[str], T]) -> tuple[T, ...]:
@@ -217,12 +228,22 @@ class _Reader:
             self.wrong(key, value, "stands there twice")
         return tuple(parsed)
 
+    def ssh_keys(self) -> SshKeys:
+        former = self.key_pair("formerDeployKey") if self.config.get("formerDeployKey") else None
+        return SshKeys(
+            deploy_key=self.key_pair("deployKey"),
+            host_key=self.key_pair("sshHostKey"),
+            former_deploy_key=former and former.private,
+            former_host_key=self.read("formerSshHostKey", lambda line: line and rules.public_key(line)) or None,
+        )
+
     def key_pair(self, key: str) -> KeyPair:
         # `pulumi config set` drops the last newline, and OpenSSH does not read a key without it.
         private = self.config.require_secret(key).apply(lambda text: text.strip() + "\n")
         return KeyPair(private, self.read(key, rules.private_key))
 
-    def wrong(self, key: str, value: object, problem: str) -> None:
+    def wrong(self, key: str, value: object, problem: str, repair: str = "") -> None:
         found = "" if value is None else f" {value!r}"
         flag = "--secret " if value is None else "--path " if "[" in key else ""
-        self.mistakes.append(f"headscale:{key}:{found} {problem}; `pulumi config set {flag}headscale:{key} ...`")
+        repair = repair or f"`pulumi config set {flag}headscale:{key} ...`"
+        self.mistakes.append(f"headscale:{key}:{found} {problem}; {repair}")

@@ -1,7 +1,7 @@
 """What a configuration value must be like; each function returns the value parsed, or raises Rejected.
 
 Sources: Hetzner's names (docs.hetzner.cloud), headscale 0.29 (hscontrol/types/config.go, Prometheus durations, the
-policy's syntax), DNS (RFC 1035), SOPS's file format. Nothing here asks a cloud or reads a configuration.
+policy's syntax), DNS (RFC 1035). Nothing here asks a cloud or reads a configuration.
 """
 
 import json
@@ -10,9 +10,10 @@ from datetime import timedelta
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import yaml
+if TYPE_CHECKING:
+    from pyrage.x25519 import Identity
 
 Network = IPv4Network | IPv6Network
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -34,7 +35,14 @@ STRING_OR_LAST_COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])')
 
 
 class Rejected(ValueError):
-    """What is wrong with a value, as the rest of a sentence that began with the value."""
+    """What is wrong with a value, as the rest of a sentence that began with the value.
+
+    `repair` says what to do where another value of the key is not the answer.
+    """
+
+    def __init__(self, problem: str, repair: str = "") -> None:
+        super().__init__(problem)
+        self.repair = repair
 
 
 class ExtraRecord(NamedTuple):
@@ -128,12 +136,12 @@ def private_key(text: str) -> str:
     return key.public_key().public_bytes(*form).decode()
 
 
-def age_identity(text: str) -> str:
-    """The recipient ("age1...") of an age identity."""
+def age_identity(text: str) -> "Identity":
+    """An age identity, whose `to_public` is the recipient ("age1...")."""
     from pyrage import IdentityError, x25519
 
     try:
-        return str(x25519.Identity.from_str(text.strip()).to_public())
+        return x25519.Identity.from_str(text.strip())
     except IdentityError:
         raise Rejected("is not an age identity, AGE-SECRET-KEY-1...") from None
 
@@ -144,22 +152,6 @@ def file(text: str) -> Path:
         path.read_bytes()
     except OSError as error:
         raise Rejected(f"cannot be read: {error.strerror}") from None
-    return path
-
-
-def sops_file(path: Path, recipient: str | None) -> Path:
-    """A file that sops has encrypted, also to `recipient` (None: whose key is not known)."""
-    try:
-        held = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise Rejected("is not YAML") from None
-    if not isinstance(held, dict) or not isinstance(held.get("sops"), dict):
-        raise Rejected("is not encrypted: it has no `sops` entry")
-    if clear := [key for key, value in held.items() if key != "sops" and not str(value).startswith("ENC[")]:
-        raise Rejected(f"holds {', '.join(clear)} in clear")
-    recipients = [entry.get("recipient") for entry in held["sops"].get("age") or []]
-    if recipient is not None and recipient not in recipients:
-        raise Rejected(f"is not encrypted to the server's age key, {recipient}")
     return path
 
 

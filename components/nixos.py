@@ -14,6 +14,7 @@ from pulumi_command import remote
 
 from .command import command
 from .host_facts import HostFacts, Unreachable, read_host_facts
+from .server import Server
 
 PROGRAM = Path(__file__).resolve().parent.parent
 REMOTE = PROGRAM / "components" / "remote"
@@ -26,8 +27,7 @@ class NixosDeploymentArgs:
     """`deployment` becomes deployment.json, the two files take their places in the tree beside it."""
 
     name: str
-    server_id: pulumi.Input[str]
-    connection: remote.ConnectionArgs
+    server: Server
     deployment: Mapping[str, pulumi.Input]
     policy_file: Path
     secrets_file: Path
@@ -47,11 +47,12 @@ class NixosDeployment(pulumi.ComponentResource):
         files = pulumi.Output.json_dumps(args.deployment).apply(self._files)
         convert = self._convert(f"{name}-convert", files)
         booted = self._booted(f"{name}-booted", convert)
-        facts = self._facts(booted)
+        keys = self._keys(f"{name}-keys", after=booted)
+        facts = self._facts(keys)
         request = pulumi.Output.all(files, facts).apply(
             lambda known: json.dumps(deploy_request(tree_digest(known[0]), known[1]))
         )
-        push = self._push(f"{name}-push", files, request, after=booted)
+        push = self._push(f"{name}-push", files, request, after=keys)
         deploy = self._step(f"{name}-deploy", "deploy.sh", request, after=push)
         # On a new connection: what shuts the operator out never becomes the boot default.
         confirm = self._step(f"{name}-confirm", "confirm.sh", request, after=deploy)
@@ -72,12 +73,20 @@ class NixosDeployment(pulumi.ComponentResource):
         mark = f"{self._args.name}\n".encode()
         stdin = files.apply(lambda tree: bundle({"run.sh": script, "marker": mark, "tree.tar": tar(tree)}))
         # A server becomes NixOS once: only another server, or another script, asks for it again.
-        once_for = [self._args.server_id, hashlib.sha256(script).hexdigest()]
-        return self._run(name, RECEIVE, stdin, once_for=once_for)
+        once_for = [self._args.server.server_id, hashlib.sha256(script).hexdigest()]
+        return self._once(name, RECEIVE, stdin, once_for)
 
     def _booted(self, name: str, convert: remote.Command) -> remote.Command:
         """Dials until the converted server is back; Debian does not know the command."""
-        return self._run(name, "nixos-version", None, once_for=[convert.id])
+        return self._once(name, "nixos-version", None, [convert.id])
+
+    def _keys(self, name: str, after: remote.Command) -> remote.Command:
+        """From here on the server takes the configured keys, whichever it took before."""
+        (_, deploy_key), (host_private, host_public) = self._args.server.deploy_key, self._args.server.host_key
+        public = {"run.sh": (REMOTE / "take-keys.sh").read_bytes(), "deploy-key.pub": f"{deploy_key}\n".encode()}
+        stdin = host_private.apply(lambda key: bundle(public | {"host-key": key.encode()}))
+        once_for = [self._args.server.server_id, deploy_key, host_public]
+        return self._once(name, RECEIVE, pulumi.Output.secret(stdin), once_for, after)
 
     def _push(
         self, name: str, files: pulumi.Output[dict[str, bytes]], request: pulumi.Output[str], after: remote.Command
@@ -90,7 +99,7 @@ class NixosDeployment(pulumi.ComponentResource):
                     "tree.tar": tar(known[0]),
                     # Nobody reads it: with it, whatever is a reason to deploy is a reason to push.
                     "request.json": known[1].encode(),
-                    "age-key.txt": known[2].encode(),
+                    "age-key.txt": f"{known[2].strip()}\n".encode(),
                 }
             )
         )
@@ -99,22 +108,24 @@ class NixosDeployment(pulumi.ComponentResource):
     def _step(self, name: str, script: str, request: pulumi.Output[str], after: remote.Command) -> remote.Command:
         return self._run(name, f"sh /etc/nixos/remote/{script}", request, after=after)
 
-    def _run(
+    def _run(self, name: str, create: str, stdin: pulumi.Output[str], after: remote.Command) -> remote.Command:
+        return command(name, create, stdin, connection=self._args.server.connection, parent=self, after=after)
+
+    def _once(
         self,
         name: str,
         create: str,
         stdin: pulumi.Output[str] | None,
+        once_for: Sequence[pulumi.Input[str]],
         after: remote.Command | None = None,
-        once_for: Sequence[pulumi.Input[str]] | None = None,
     ) -> remote.Command:
-        return command(
-            name, create, stdin, connection=self._args.connection, parent=self, after=after, once_for=once_for
-        )
+        connection = self._args.server.connection_now
+        return command(name, create, stdin, connection=connection, parent=self, after=after, once_for=once_for)
 
-    def _facts(self, after: remote.Command) -> pulumi.Output[HostFacts | Unreachable]:
+    def _facts(self, keys: remote.Command) -> pulumi.Output[HostFacts | Unreachable]:
         """What the host says of itself; unknown in a preview while there is no NixOS to ask."""
-        connection = self._args.connection
-        asked = pulumi.Output.all(after.stdout, connection.host, connection.private_key, connection.host_key).apply(
+        connection = self._args.server.connection
+        asked = pulumi.Output.all(keys.stdout, connection.host, connection.private_key, connection.host_key).apply(
             lambda known: read_host_facts(*known[1:])
         )
         return pulumi.Output.unsecret(asked)

@@ -1,5 +1,6 @@
 """The Hetzner server, its firewall and the addresses that outlive it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -8,12 +9,17 @@ import pulumi
 import pulumi_hcloud as hcloud
 from pulumi_command import remote
 
+from .rotation import accepted_keys
+
 ANYONE = ("0.0.0.0/0", "::/0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerArgs:
-    """`deploy_key` and `host_key` are key pairs: the private half, secret, and the public line."""
+    """`deploy_key` and `host_key` are key pairs: the private half, secret, and the public line.
+
+    Of the former keys, which a server may still have, only the halves that open a connection are needed.
+    """
 
     name: str
     server_type: str
@@ -21,26 +27,35 @@ class ServerArgs:
     admin_networks: Sequence[IPv4Network | IPv6Network]
     deploy_key: tuple[pulumi.Output[str], str]
     host_key: tuple[pulumi.Output[str], str]
+    former_deploy_key: pulumi.Output[str] | None = None
+    former_host_key: str | None = None
     protect: bool
 
 
 class Server(pulumi.ComponentResource):
-    """A Debian server at addresses that outlive it, whose SSH host key is known before it boots."""
+    """A Debian server at addresses that outlive it, whose SSH host key is known before it boots.
+
+    `connection` has the configured keys, `deploy_key` and `host_key`; `connection_now` those that the server takes,
+    which may be the former ones.
+    """
 
     Args = ServerArgs
     server_id: pulumi.Output[str]
     ipv4: pulumi.Output[str]
     ipv6: pulumi.Output[str]
     connection: remote.ConnectionArgs
+    connection_now: remote.ConnectionArgs
+    deploy_key: tuple[pulumi.Output[str], str]
+    host_key: tuple[pulumi.Output[str], str]
 
     def __init__(self, name: str, args: ServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("headscale:index:Server", name, None, opts)
         self._args = args
-        deploy_private, deploy_public = args.deploy_key
         ssh_key = hcloud.SshKey(
             f"{name}-ssh-key",
-            name=args.name,
-            public_key=deploy_public,
+            # Another key is another resource at Hetzner, made before the former one goes.
+            name=f"{args.name}-{hashlib.sha256(args.deploy_key[1].encode()).hexdigest()[:8]}",
+            public_key=args.deploy_key[1],
             opts=pulumi.ResourceOptions(parent=self),
         )
         firewall = hcloud.Firewall(
@@ -71,18 +86,24 @@ class Server(pulumi.ComponentResource):
                 delete_before_replace=True,
             ),
         )
+        self.deploy_key, self.host_key = args.deploy_key, args.host_key
         self.server_id = server.id
         self.ipv4 = ipv4.ip_address
         self.ipv6 = ipv6.ip_network.apply(host_address)
-        self.connection = remote.ConnectionArgs(
-            host=server.ipv4_address,
-            private_key=deploy_private,
-            host_key=args.host_key[1],
-            # Refused dials are 5 s apart at the most: enough for a boot and a conversion of ten minutes.
-            dial_error_limit=130,
-            per_dial_timeout=10,
-        )
+        self.connection = _connection(server.ipv4_address, args.deploy_key[0], args.host_key[1])
+        self.connection_now = self._connection_now(server.ipv4_address)
         self.register_outputs({"serverId": self.server_id, "ipv4": self.ipv4, "ipv6": self.ipv6})
+
+    def _connection_now(self, address: pulumi.Output[str]) -> remote.ConnectionArgs:
+        args = self._args
+        if not (args.former_deploy_key or args.former_host_key):
+            return self.connection
+        deploy_keys = [args.deploy_key[0], *([args.former_deploy_key] if args.former_deploy_key else [])]
+        host_keys = [args.host_key[1], *([args.former_host_key] if args.former_host_key else [])]
+        keys = pulumi.Output.all(address, pulumi.Output.all(*deploy_keys)).apply(
+            lambda known: accepted_keys(known[0], known[1], host_keys)
+        )
+        return _connection(address, keys[0], keys[1])
 
     def _primary_ip(self, name: str, kind: str) -> hcloud.PrimaryIp:
         return hcloud.PrimaryIp(
@@ -94,6 +115,19 @@ class Server(pulumi.ComponentResource):
             delete_protection=self._args.protect,
             opts=pulumi.ResourceOptions(parent=self, protect=self._args.protect),
         )
+
+
+def _connection(
+    address: pulumi.Output[str], private_key: pulumi.Input[str], host_key: pulumi.Input[str]
+) -> remote.ConnectionArgs:
+    return remote.ConnectionArgs(
+        host=address,
+        private_key=private_key,
+        host_key=host_key,
+        # Refused dials are 5 s apart at the most: enough for a boot and a conversion of ten minutes.
+        dial_error_limit=130,
+        per_dial_timeout=10,
+    )
 
 
 def host_address(network: str) -> str:

@@ -16,7 +16,6 @@ in
   systemd.services.deployment-undo = {
     description = "Undo a deploy that was not confirmed before the reboot";
     wantedBy = [ "multi-user.target" ];
-    requiredBy = [ "headscale.service" ];
     before = [ "headscale.service" ];
     # The second is made by each deploy and lost in a reboot: while a deploy is under way, there is nothing to undo.
     unitConfig.ConditionPathExists = [

@@ -8,7 +8,10 @@
 }:
 let
   ui = pkgs.callPackage ./packages/headscale-ui.nix { };
-  allowed = deployment.uiAllowedNetworks;
+  # The server itself always, or it could not see whether the interface answers.
+  allowed = lib.optionals (deployment.uiAllowedNetworks != [ ]) (
+    [ "127.0.0.1" ] ++ deployment.uiAllowedNetworks
+  );
 in
 {
   services.nginx.commonHttpConfig = ''
@@ -46,6 +49,7 @@ in
           deny all;
         }
         gzip on;
+        gzip_vary on;
         gzip_types application/javascript text/css text/javascript;
       '';
     };
@@ -57,6 +61,9 @@ in
         }
         limit_req zone=people burst=20 nodelay;
         limit_conn people_connections 10;
+        # The key is all that counts: what other sites of the domain keep in the browser is not headscale's business.
+        include ${./proxy-headers.conf};
+        proxy_set_header Cookie "";
       '';
     };
     locations."/".return = "404";

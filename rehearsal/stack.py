@@ -36,7 +36,7 @@ class Outcome:
 
 
 class PulumiFailed(Exception):
-    """A command of pulumi ended with another status than expected; the text ends with what it printed."""
+    """A command ended with another status than expected; the text ends with what it printed."""
 
 
 class Stack:
@@ -54,6 +54,8 @@ class Stack:
         self.flags: tuple[str, ...] = ()
         self.printed: list[str] = []
         self._commands = 0
+        self._running: subprocess.Popen[str] | None = None
+        self._stack = ("--stack", NAME, "--config-file", str(self.config_file))
         (directory / "state").mkdir(parents=True)
         temporary = directory.with_name("tmp")
         temporary.mkdir(exist_ok=True)
@@ -70,6 +72,8 @@ class Stack:
             # `--event-log` is a flag for debugging.
             "PULUMI_DEBUG_COMMANDS": "true",
             "PULUMI_ERROR_OUTPUT_STRING": "1",
+            "SOPS_CONFIG": str(directory / ".sops.yaml"),
+            "SOPS_AGE_KEY_FILE": str(directory / "age-keys.txt"),
             "PYTHONDONTWRITEBYTECODE": "1",
             "TMPDIR": str(temporary),
             "HCLOUD_TOKEN": secrets.token_hex(32),
@@ -77,6 +81,7 @@ class Stack:
         }
         # `stack init` has no --config-file: beside the copies it writes the new salt into the copy.
         self._plain("stack", "init", NAME, cwd=directory)
+        self.set("secretsFile", str(directory / "secrets.yaml"))
 
     def set(self, key: str, *values: str, secret: bool = False, as_list: bool = False) -> None:
         """Set a key of the program's configuration to one value, or to a list of any number of them."""
@@ -88,11 +93,42 @@ class Stack:
         for index, value in enumerate(values):
             self._config("set", "--plaintext", "--path", f"{name}[{index}]", stdin=value)
 
-    def _config(self, verb: str, *arguments: str, stdin: str = "") -> None:
-        self._plain("config", verb, "--config-file", str(self.config_file), "--stack", NAME, *arguments, stdin=stdin)
+    def unset(self, key: str) -> None:
+        self._config("rm", f"headscale:{key}")
+
+    def make_secrets(self) -> None:
+        """As the operator does, by scripts/init."""
+        self._command(str(PROGRAM / "scripts/init"), *self._stack)
+
+    def rotate(self, key: str) -> str:
+        """As the operator does, by scripts/rotate; what it says."""
+        return self._command(str(PROGRAM / "scripts/rotate"), key, *self._stack)
+
+    def opens(self, identity: str) -> bool:
+        """Whether this age identity alone opens the SOPS file."""
+        environment = self.environment | {"SOPS_AGE_KEY": identity, "SOPS_AGE_KEY_FILE": "/dev/null"}
+        decrypt = ["sops", "decrypt", str(self.directory / "secrets.yaml")]
+        return subprocess.run(decrypt, env=environment, capture_output=True).returncode == 0
+
+    def secrets(self) -> dict[str, str]:
+        """The secrets of the stack's configuration, and what its SOPS file holds, by their names."""
+        settings = json.loads(self._config("--json", "--show-secrets"))
+        found = {key: setting["value"] for key, setting in settings.items() if setting["secret"]}
+        sops_file = str(self.directory / "secrets.yaml")
+        return found | json.loads(self._command("sops", "decrypt", "--output-type", "json", sops_file))
+
+    def _config(self, *arguments: str, stdin: str = "") -> str:
+        return self._plain("config", *self._stack, *arguments, stdin=stdin)
 
     def up(self, expect: int = 0) -> Outcome:
         return self._run("up", "--yes", "--skip-preview", expect=expect)
+
+    def kill(self) -> None:
+        """End the command under way as a power cut would, and release its lock on the state."""
+        assert self._running
+        self._running.kill()
+        self._running.wait()
+        self._plain("cancel", "--yes", "--stack", NAME)
 
     def preview(self, *flags: str, expect: int = 0) -> Outcome:
         return self._run("preview", *flags, expect=expect)
@@ -107,11 +143,11 @@ class Stack:
         self._commands += 1
         events = self.directory / f"events-{self._commands}-{verb}.json"
         command = [
-            *("pulumi", verb, "--non-interactive", "--suppress-progress", "--color", "never", "--stack", NAME),
-            *("--config-file", str(self.config_file), "--event-log", str(events), *self.flags, *flags),
+            *("pulumi", verb, "--non-interactive", "--suppress-progress", "--color", "never"),
+            *(*self._stack, "--event-log", str(events), *self.flags, *flags),
         ]
         lines = []
-        process = subprocess.Popen(
+        process = self._running = subprocess.Popen(
             command,
             cwd=PROGRAM,
             env=self.environment,
@@ -132,10 +168,12 @@ class Stack:
         return outcome
 
     def _plain(self, *arguments: str, stdin: str = "", cwd: Path = PROGRAM) -> str:
-        command = ["pulumi", "--non-interactive", *arguments]
+        return self._command("pulumi", "--non-interactive", *arguments, stdin=stdin, cwd=cwd)
+
+    def _command(self, *command: str, stdin: str = "", cwd: Path = PROGRAM) -> str:
         done = subprocess.run(command, cwd=cwd, env=self.environment, input=stdin, capture_output=True, text=True)
         if done.returncode:
-            raise PulumiFailed(f"pulumi {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
+            raise PulumiFailed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
         return done.stdout
 
 

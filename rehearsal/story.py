@@ -4,11 +4,14 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from rehearsal.devices import Device
+from rehearsal.keys import StackSecrets, public_key
+from rehearsal.processes import check
 from rehearsal.report import Report
 from rehearsal.world import World
 
@@ -19,6 +22,9 @@ JOIN_TIMEOUT = 60.0
 
 class Story:
     """One life of a stack in `world`; call `tell` once. Each step proves one thing and says what it saw."""
+
+    laptop: Device
+    phone: Device
 
     def __init__(self, world: World, report: Report) -> None:
         self.world = world
@@ -46,6 +52,36 @@ class Story:
                 for device in found:
                     device.join(self.outputs["joinCommand"])
             yield found
+
+    def log_in(self, secrets: StackSecrets | None = None) -> None:
+        """A new SSH connection with the deploy key of these secrets, to the host that has their host key."""
+        directory, secrets = self.world.run.directory("login"), secrets or self.world.secrets
+        address = self.outputs["serverIpv4"]
+        (directory / "known").write_text(f"{address} {public_key(secrets.ssh_host_key)}\n")
+        (directory / "key").touch(mode=0o600)
+        (directory / "key").write_text(secrets.deploy_key)
+        options = (
+            "StrictHostKeyChecking=yes",
+            f"UserKnownHostsFile={directory}/known",
+            "BatchMode=yes",
+            "ConnectTimeout=5",
+        )
+        flags = [word for option in options for word in ("-o", option)]
+        check(["ssh", "-F", "none", "-i", f"{directory}/key", *flags, f"root@{address}", "true"])
+
+    @contextmanager
+    def up_in_the_background(self, expect: int = 0) -> Iterator[Callable[[], str]]:
+        """`pulumi up` while the block goes on; what it gives waits for the end, and for all that was printed."""
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(self.world.stack.up, expect)
+            yield lambda: running.result(timeout=240).output
+
+    @contextmanager
+    def pinging(self) -> Iterator[Callable[[], str]]:
+        """The phone pings the laptop; what it gives counts them, once the block is over, and none may be lost."""
+        with self.phone.pinging(self.laptop.addresses()[0]) as pings:
+            yield lambda: f"{pings.sent} pings between the devices, none lost"
+        assert pings.lost == 0, f"{pings.lost} of {pings.sent} pings between the devices were lost"
 
     def trust(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.world.ca_bundle))

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -83,6 +83,15 @@ class World:
             nat=nat,
         )
 
+    def household(self, names: Sequence[str]) -> AbstractContextManager[list[devices.Device]]:
+        return devices.household(
+            names,
+            number=next(self.homes),
+            run=self.run,
+            programs=self.prepared.programs,
+            ca_bundle=self.ca_bundle,
+        )
+
     def host_snapshot(self) -> set[str]:
         """Every file that a deploy writes, with the time of its last change, and headscale's users and keys."""
         files = self.console("find", *WRITTEN_BY_DEPLOYS, "-printf", "%p %T@ %C@\n").splitlines()
@@ -110,17 +119,24 @@ class World:
 
     @contextmanager
     def other_host_key(self) -> Iterator[None]:
-        """While it lasts, the stack expects a host key that no server has."""
-        self.stack.set("sshHostKey", keys.ssh_key(self.run.path / "other-host-key"), secret=True)
+        """While it lasts, the server shows a host key that is not the stack's."""
+        key = "/etc/ssh/ssh_host_ed25519_key"
+        self.console("mkdir", "-p", "/run/other")
+        self.console("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/run/other/key")
+        self.console("mount", "--bind", "/run/other/key", key)
+        self.console("mount", "--bind", "/run/other/key.pub", f"{key}.pub")
+        self.console("systemctl", "restart", "sshd.service")
         try:
             yield
         finally:
-            self.stack.set("sshHostKey", self.secrets.ssh_host_key, secret=True)
+            self.console("umount", key, f"{key}.pub")
+            self.console("systemctl", "restart", "sshd.service")
 
     def look_for_secrets(self, outputs: dict) -> int:
         """How many secrets were looked for in everything below the state's directory; finding one is an error."""
-        made = (self.secrets.api_key, self.secrets.host_age_key, *outputs["preauthKeys"].values())
-        keys = (self.secrets.deploy_key, self.secrets.ssh_host_key)
+        own = self.secrets
+        made = (own.api_key, own.noise_key, own.host_age_key, *outputs["preauthKeys"].values())
+        keys = (own.deploy_key, own.ssh_host_key)
         # What a private key's lines have in common with no other key stands in the last full one.
         looked_for = [*made, *(key.splitlines()[-3] for key in keys)]
         state = [path.read_text() for path in (self.stack.directory / "state").rglob("*.json*")]
@@ -131,7 +147,7 @@ class World:
 
     def edit_secret(self, name: str, value: str) -> None:
         """Change one value of the stack's SOPS file by sops, as its operator."""
-        command = ["sops", "set", "--value-stdin", str(self.secrets.sops_file), json.dumps([name])]
+        command = ["sops", "set", "--value-stdin", str(self.stack.directory / "secrets.yaml"), json.dumps([name])]
         subprocess.run(command, env=self.stack.environment, input=json.dumps(value), check=True, text=True)
 
     def unit_changes(self) -> dict[str, str]:
@@ -169,34 +185,24 @@ def world(run: Run, prepared: Prepared, say: Callable[[str], None]) -> Iterator[
         acme(run) as authority,
         Machines(run=run, image=prepared.layers, ca_bundle=authority.bundle) as machines,
     ):
-        secrets = keys.make(run.directory("keys"), prepared.programs)
-        stack = _stack(run, prepared, secrets, say)
+        stack = _stack(run, prepared, say)
+        secrets = keys.make(stack)
         hetzner = Hetzner(machines, stack.environment["HCLOUD_TOKEN"])
         cloudflare = Cloudflare(ZONE, stack.environment["CLOUDFLARE_API_TOKEN"], resolver.publish)
         with serve(hetzner, port=HETZNER_PORT), serve(cloudflare, port=CLOUDFLARE_PORT):
             yield World(run, prepared, machines, hetzner, cloudflare, stack, secrets, authority.bundle)
 
 
-def _stack(run: Run, prepared: Prepared, secrets: StackSecrets, say: Callable[[str], None]) -> Stack:
+def _stack(run: Run, prepared: Prepared, say: Callable[[str], None]) -> Stack:
     home = run.directory("pulumi")
     plugins.install(home, Path(sys.executable))
     plugins.install_hcloud(home, prepared.programs)
-    stack = Stack(run.directory("stack"), prepared.programs, home, say)
-    for key, value in secrets.config().items():
-        stack.set(key, value, secret=True)
-    stack.set("secretsFile", str(secrets.sops_file))
-    stack.environment["SOPS_AGE_KEY_FILE"] = str(secrets.operator_age_key)
-    return stack
+    return Stack(run.directory("stack"), prepared.programs, home, say)
 
 
 def _first(entries: list[dict[str, str]], words: str) -> int:
     """When the journal has these words first, in microseconds."""
     return next(int(entry["__REALTIME_TIMESTAMP"]) for entry in entries if words in entry["MESSAGE"])
-
-
-def public_key(path: Path) -> str:
-    """The first two words of a public key file: the type and the key."""
-    return " ".join(path.read_text().split()[:2])
 
 
 def scan_host_key(address: str) -> str:

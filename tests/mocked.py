@@ -3,7 +3,9 @@
 import asyncio
 import json
 import runpy
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import asyncssh
@@ -12,6 +14,8 @@ import pytest
 import yaml
 from pulumi.runtime import mocks, rpc, settings
 from pyrage import x25519
+
+from rehearsal import programs
 
 PROGRAM = Path(__file__).resolve().parent.parent
 SECRET = rpc._special_sig_key
@@ -27,11 +31,27 @@ HOST = x25519.Identity.generate()
 SECRETS = {"deployKey": private_key(), "sshHostKey": private_key(), "hostAgeKey": str(HOST)}
 
 
-def sops_file(path: Path, recipient: str, **in_clear: str) -> Path:
-    """A file of the shape that sops writes; nothing in it can be decrypted."""
-    held = {"headscale_api_key": "ENC[AES256_GCM,data:x]", **in_clear, "sops": {"age": [{"recipient": recipient}]}}
-    path.write_text(yaml.safe_dump(held))
+SOPS_VALUES = {
+    "headscale_noise_private_key": f"privkey:{'0123456789abcdef' * 4}",
+    "headscale_api_key": f"hskey-api-{'a1B2-_' * 2}-{'c3D4-_ef' * 8}",
+}
+
+
+def sops_file(path: Path, values: Mapping[str, object], *recipients: str, rule: str = "") -> Path:
+    """Written by the real sops, encrypted to age `recipients`; `rule` adds lines to the rule that it follows."""
+    config = path.with_suffix(".sops.yaml")
+    config.write_text(f"creation_rules:\n  - age: {','.join(recipients)}\n{rule}")
+    types = ("--input-type", "json", "--output-type", "yaml", "--filename-override", str(path))
+    command = [sops(), "--config", config, "encrypt", *types, "/dev/stdin"]
+    done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=True)
+    path.write_text(done.stdout)
     return path
+
+
+@cache
+def sops() -> Path:
+    (program,) = (program for program in programs.PROGRAMS if program.folder == "secrets")
+    return program.build(print) / "sops"
 
 
 class Recorder(mocks.Mocks):
@@ -63,6 +83,12 @@ def recorded() -> Inputs:
     return {}
 
 
+@pytest.fixture(scope="session")
+def secrets_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SOPS file that the stack's server opens."""
+    return sops_file(tmp_path_factory.mktemp("sops") / "secrets.yaml", SOPS_VALUES, str(HOST.to_public()))
+
+
 @pytest.fixture
 def event_loop_of_the_thread() -> Iterator[None]:
     """Pulumi takes the thread's event loop, which another test may have closed."""
@@ -74,10 +100,9 @@ def event_loop_of_the_thread() -> Iterator[None]:
 
 @pytest.fixture
 def program(
-    recorded: Inputs, event_loop_of_the_thread: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    recorded: Inputs, event_loop_of_the_thread: None, monkeypatch: pytest.MonkeyPatch, secrets_file: Path
 ) -> Iterator[Callable[..., Inputs]]:
     """Runs __main__.py with a configuration; returns every resource's inputs by name."""
-    secrets_file = sops_file(tmp_path / "secrets.yaml", str(HOST.to_public()))
     monkeypatch.chdir(PROGRAM)
     monkeypatch.syspath_prepend(str(PROGRAM))
     facts: dict = {"confirmedDigest": "", "confirmedToken": "", "deploysBegun": 0, "differs": ""}
@@ -92,7 +117,7 @@ def program(
         values = defaults() | SECRETS | {"domain": "example.org", "acmeEmail": "a@example.org"}
         values |= {"secretsFile": str(secrets_file)} | config
         texts = {f"headscale:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
-        pulumi.runtime.set_all_config(texts, secret_keys=[f"headscale:{key}" for key in SECRETS])
+        pulumi.runtime.set_all_config(texts, secret_keys=[f"headscale:{key}" for key in (*SECRETS, "formerDeployKey")])
         from components import host_facts
 
         monkeypatch.setattr(host_facts, "_ask", answer)

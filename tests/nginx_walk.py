@@ -14,11 +14,14 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+# Not the server's own address, to which nothing is closed.
+CALLER = "127.0.0.2"
+
 
 class Echo(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = json.dumps(dict(self.headers)).encode()
-        self.send_response(200)
+        self.send_response(401 if self.headers["Authorization"] == "Bearer wrong" else 200)
         self.send_header("Content-Length", str(len(body)))
         for name in ("X-Frame-Options", "Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options"):
             self.send_header(name, "headscale's own")
@@ -44,7 +47,8 @@ def await_port(port: int) -> None:
 
 def ask(name: str, method: str, path: str, headers: dict[str, str]) -> list[Any]:
     context = ssl._create_unverified_context()
-    raw = context.wrap_socket(socket.create_connection(("127.0.0.1", 443), timeout=10), server_hostname=name)
+    plain = socket.create_connection(("127.0.0.1", 443), timeout=10, source_address=(CALLER, 0))
+    raw = context.wrap_socket(plain, server_hostname=name)
     connection = http.client.HTTPConnection(name)
     connection.sock = raw
     connection.request(method, path, headers=headers)
@@ -55,7 +59,10 @@ def ask(name: str, method: str, path: str, headers: dict[str, str]) -> list[Any]
 def main(configuration: str) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 8085), Echo)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    with subprocess.Popen(["nginx", "-c", configuration], stderr=subprocess.DEVNULL) as nginx:
+    with (
+        open("/var/log/nginx/stderr", "w") as log,
+        subprocess.Popen(["nginx", "-c", configuration], stderr=log) as nginx,
+    ):
         await_port(443)
         print(json.dumps([ask(*request) for request in json.load(sys.stdin)]))
         nginx.terminate()

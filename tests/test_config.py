@@ -3,14 +3,16 @@
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import asyncssh
 import pytest
-from mocked import HOST, PROGRAM, SECRETS, defaults, sops_file
+from mocked import HOST, PROGRAM, SECRETS, SOPS_VALUES, defaults, sops_file
 from pyrage import x25519
 
+import sops
 from config import DECLARED, ConfigError
 
 LINE = asyncssh.import_private_key(SECRETS["deployKey"]).export_public_key().decode().strip()
@@ -94,7 +96,11 @@ BAD = [
     ("preauthKeyTags", ["tag:web"], "'tag:web' is not among the tagOwners of nix/policy.hujson"),
     ("policyFile", "nix/none.hujson", "'nix/none.hujson' cannot be read: No such file"),
     ("policyFile", "nix", "'nix' cannot be read: Is a directory"),
-    ("secretsFile", "nix/secrets/none.yaml", "'nix/secrets/none.yaml' cannot be read: No such file"),
+    (
+        "secretsFile",
+        "nix",
+        "'nix' cannot be read: Is a directory; `pulumi config set --plaintext headscale:secretsFile ...`",
+    ),
     ("deployKey", "not a key", "is not a private key in OpenSSH form"),
     ("deployKey", LINE, "is not a private key in OpenSSH form"),
     ("deployKey", LOCKED, "has a passphrase"),
@@ -117,14 +123,55 @@ BAD_POLICIES = [
     ('{"acls": [{"action": "accept", "src": ["*"]}]}', "without a list of names as dst"),
     ('{"tagOwners": ["tag:web"]}', "has tagOwners that are no object"),
 ]
+ME = str(HOST.to_public())
 OTHER = str(x25519.Identity.generate().to_public())
+NOISE, API = SOPS_VALUES
+RESTORE = "restore it from git"
 BAD_SECRETS = [
-    ("headscale_api_key: ENC[x]\n", "is not encrypted: it has no `sops` entry"),
-    ("just text", "is not encrypted: it has no `sops` entry"),
-    ("a: [", "is not YAML"),
-    (f"a: secret\nsops: {{age: [{{recipient: {HOST.to_public()}}}]}}\n", "holds a in clear"),
-    (f"a: ENC[x]\nsops: {{age: [{{recipient: {OTHER}}}]}}\n", "is not encrypted to the server's age key"),
-    ("a: ENC[x]\nsops: {age: null}\n", "is not encrypted to the server's age key"),
+    (lambda good: None, "does not exist", "`scripts/init` makes it"),
+    (lambda good: "a: [", "cannot be read as YAML", RESTORE),
+    (lambda good: "just text", "is not encrypted", "`sops encrypt --in-place FILE`"),
+    (
+        lambda good: f"{NOISE}: {SOPS_VALUES[NOISE]}\n",
+        "is not encrypted: it has no `sops` entry",
+        "`sops encrypt --in-place FILE`",
+    ),
+    (lambda good: f"a: hunter2\n{good}", "holds a in clear", "`sops edit FILE`"),
+    (lambda good: f"a: {{b: [hunter2]}}\n{good}", "holds a:b in clear", "`sops edit FILE`"),
+    (
+        lambda good: re.sub("(?s)age:.*(    lastmod)", r"age: me\n\1", good),
+        "is not encrypted to the server's",
+        ".sops.yaml",
+    ),
+    (lambda good: re.sub("    mac: .*\n", "", good), "its MAC cannot be decrypted", RESTORE),
+    (lambda good: good.replace(ME, OTHER), f"is not encrypted to the server's age key, {ME}", "`sops updatekeys FILE`"),
+    (
+        lambda good: re.sub("(?s)    age:.*(    lastmod)", r"\1", good),
+        "is not encrypted to the server's age key",
+        ".sops.yaml",
+    ),
+    (lambda good: re.sub(r"( {12}[A-Za-z0-9+/]{60})...", r"\1AAA", good), f"{ME} does not open it", RESTORE),
+    (lambda good: good.replace("data:", "data:AA", 1), f"{NOISE} cannot be decrypted", RESTORE),
+    (lambda good: re.sub("tag:....", "tag:====", good), "was changed without sops", RESTORE),
+    (lambda good: good.replace("AES256_GCM", "AES256_CBC", 1), f"{NOISE} cannot be decrypted", RESTORE),
+    (lambda good: good.replace(API, NOISE + "2"), f"{NOISE}2 cannot be decrypted", RESTORE),
+    (lambda good: "".join(good.splitlines(keepends=True)[1:]), "its MAC is of other values", RESTORE),
+    (
+        lambda good: "".join(reversed(good.splitlines(True)[:2])) + "".join(good.splitlines(True)[2:]),
+        "its MAC is of other values",
+        RESTORE,
+    ),
+    (lambda good: good.replace('lastmodified: "2', 'lastmodified: "1'), "its MAC cannot be decrypted", RESTORE),
+]
+BAD_VALUES = [
+    (NOISE, None, f"has no {NOISE}", "`scripts/init` adds one"),
+    (API, None, f"has no {API}", "`scripts/init` adds one"),
+    (API, "", f"has no {API}", "`scripts/init` adds one"),
+    (NOISE, "0123456789abcdef" * 4, f"holds a {NOISE} that is not privkey:", f"`sops unset FILE '[\"{NOISE}\"]'`"),
+    (NOISE, SOPS_VALUES[NOISE][:-1], f"holds a {NOISE} that is not privkey:", "`scripts/init` makes another"),
+    (NOISE, SOPS_VALUES[NOISE] + "\n", f"holds a {NOISE} that is not privkey:", "`scripts/init` makes another"),
+    (API, "hunter2" * 6, f"holds a {API} that is not hskey-api-", f"`sops unset FILE '[\"{API}\"]'`"),
+    (API, SOPS_VALUES[API] + "=", f"holds a {API} that is not hskey-api-", "`scripts/init` makes another"),
 ]
 
 
@@ -144,11 +191,45 @@ def test_a_policy_that_headscale_cannot_read_is_told(program: Callable, tmp_path
         program(policyFile=str(tmp_path / "policy.hujson"))
 
 
-@pytest.mark.parametrize(("text", "told"), BAD_SECRETS)
-def test_a_secrets_file_that_the_server_cannot_open_is_told(program: Callable, tmp_path: Path, text: str, told: str):
-    (tmp_path / "bad.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=re.escape(told)):
-        program(secretsFile=str(tmp_path / "bad.yaml"))
+@pytest.mark.parametrize(("spoil", "told", "repair"), BAD_SECRETS)
+def test_a_secrets_file_that_the_server_cannot_open_is_told(
+    program: Callable, recorded: dict, secrets_file: Path, tmp_path: Path, spoil: Callable, told: str, repair: str
+):
+    good, bad = secrets_file.read_text(), tmp_path / "bad.yaml"
+    if (text := spoil(good)) is not None:
+        assert text != good
+        bad.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        program(secretsFile=str(bad))
+    assert re.search(f"{re.escape(told)}.*; .*{re.escape(repair.replace('FILE', str(bad)))}", str(error.value))
+    assert "hunter2" not in str(error.value)
+    assert recorded == {}
+
+
+@pytest.mark.parametrize(("name", "value", "told", "repair"), BAD_VALUES)
+def test_a_secret_that_headscale_cannot_use_is_told(
+    program: Callable, recorded: dict, tmp_path: Path, name: str, value: str | None, told: str, repair: str
+):
+    values = {key: text for key, text in (SOPS_VALUES | {name: value}).items() if text is not None}
+    bad = sops_file(tmp_path / "bad.yaml", values, OTHER, ME)
+    with pytest.raises(ConfigError) as error:
+        program(secretsFile=str(bad))
+    assert re.search(f"{re.escape(told)}.*; .*{re.escape(repair.replace('FILE', str(bad)))}", str(error.value))
+    assert not value or value not in str(error.value)
+    assert recorded == {}
+
+
+@pytest.mark.parametrize("rule", ["", "    mac_only_encrypted: true\n"])
+def test_whatever_else_sops_encrypts_may_stand_in_the_file(program: Callable, tmp_path: Path, rule: str):
+    more = {"number": 7, "truth": True, "half": 0.5, "nothing": "", "deep": {"list": ["a", {"b": "c"}, 8]}}
+    program(secretsFile=str(sops_file(tmp_path / "more.yaml", SOPS_VALUES | more, ME, OTHER, rule=rule)))
+
+
+def test_opening_the_secrets_file_is_quick(secrets_file: Path):
+    sops.checked(secrets_file, HOST)
+    begun = time.perf_counter()
+    sops.checked(secrets_file, HOST)
+    assert time.perf_counter() - begun < 0.1
 
 
 def test_several_mistakes_are_told_together(program: Callable):
@@ -174,7 +255,8 @@ def test_a_file_of_comments_and_last_commas_is_a_policy(program: Callable, tmp_p
 
 
 def test_good_values_of_every_key_are_taken(program: Callable, tmp_path: Path):
-    secrets, policy = sops_file(tmp_path / "s.yaml", str(HOST.to_public())), tmp_path / "policy.hujson"
+    secrets = sops_file(tmp_path / "s.yaml", SOPS_VALUES, ME)
+    policy = tmp_path / "policy.hujson"
     policy.write_text('{"tagOwners": {"tag:web": [],}} // nobody but the keys')
     program(
         zone="example.org",

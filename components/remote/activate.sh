@@ -78,9 +78,9 @@ headscale_passes() {
   curl -sS --max-time 5 http://127.0.0.1:8085/health | grep '"pass"'
 }
 
-# The certificate is not looked at: before the first order it is nginx's own. 403: only some networks may see the host.
+# The certificate is not looked at: before the first order it is nginx's own.
 nginx_serves() {
-  curl -sSk --max-time 5 -o /dev/null -w '%{http_code}\n' --resolve "$1:443:127.0.0.1" "https://$1$2" | grep -E '200|403'
+  curl -sSk --max-time 5 --fail -o /dev/null --resolve "$1:443:127.0.0.1" "https://$1$2"
 }
 
 sshd_answers() {
@@ -117,9 +117,16 @@ record() {
     "$state/confirmation.json" >"$state/confirmed.json.new" && mv "$state/confirmed.json.new" "$state/confirmed.json"
 }
 
+# What take-keys.sh let in is now one of the system's own keys, and the first age key, push.sh's, opens all it needs.
+forget_former_keys() {
+  rm -f "$state/authorized_keys"
+  head -n 1 /var/lib/sops-nix/key.txt >/var/lib/sops-nix/key.txt.new && mv /var/lib/sops-nix/key.txt.new /var/lib/sops-nix/key.txt
+}
+
 keep() {
   if nix-env -p "$profile" --set "$system" && "$system/bin/switch-to-configuration" boot && record; then
     rm -f "$pending" "$state/confirmation.json"
+    forget_former_keys
     # Debian's remains hold cloud-init's copy of the SSH host key.
     rm -rf --one-file-system /old-root
     return

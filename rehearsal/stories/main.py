@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from rehearsal import stun
+from rehearsal import image, stun
 from rehearsal.devices import Device
+from rehearsal.keys import public_key
 from rehearsal.report import Line
 from rehearsal.stack import Outcome
 from rehearsal.story import DEPLOY, HEADSCALE, JOIN_TIMEOUT, UI, Story
 from rehearsal.wait import Gap, eventually, gaps
-from rehearsal.world import public_key, scan_host_key
+from rehearsal.world import scan_host_key
 
 UNITS = ("headscale.service", "nginx.service", "sshd.service")
 
@@ -60,17 +61,17 @@ class Main(Story):
             line.note = f"{self.world.look_for_secrets(self.outputs)} secrets looked for"
         with self.report.step("the server became NixOS by the product's script and a reboot") as line:
             line.note = self.became_nixos()
-        with self.report.step("headscale 0.29.3, nginx and sshd run as units") as line:
+        with self.report.step(f"headscale {image.pinned('headscale')}, nginx and sshd run as units") as line:
             line.note = self.units_run()
 
     def host_key(self) -> str:
-        pinned = public_key(self.world.run.path / "keys/host.pub")
+        pinned = public_key(self.world.secrets.ssh_host_key)
         served = scan_host_key(self.outputs["serverIpv4"])
         assert served == pinned, f"the server shows {served}, not {pinned}"
         return served.split()[0]
 
     def impostor_is_refused(self) -> str:
-        """The address answers with a key that is not the stack's: here the stack expects another one."""
+        """The address answers with a key that is not the stack's."""
         with self.world.other_host_key():
             seen = self.world.stack.preview().output
         assert "Host key is not trusted" in seen, seen
@@ -91,7 +92,7 @@ class Main(Story):
         for unit in UNITS:
             assert self.world.console("systemctl", "is-active", unit) == "active", unit
         version = self.world.console("headscale", "version")
-        assert "0.29.3" in version, version
+        assert image.pinned("headscale") in version, version
         failed = self.world.console("systemctl", "list-units", "--failed", "--plain", "--no-legend")
         assert failed == "", f"failed units: {failed}"
         return version.splitlines()[0]

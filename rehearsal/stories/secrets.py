@@ -2,7 +2,7 @@
 
 Named exemptions: user_data holds the SSH host key; the operator's own environment holds tokens and passphrase; Pulumi
 gives its Python program the configuration in an environment variable; the join command that a person types on a device
-holds a pre-auth key. Not looked into: Pulumi's own log (`--logtostderr`), which traces every value, secret or not.
+holds a pre-auth key. Not looked into: what Pulumi says with `--debug` and `--logtostderr`, since both show every value.
 """
 
 import re
@@ -17,7 +17,7 @@ from rehearsal.leaks import Shown, Watch, files_with, held
 from rehearsal.story import Story
 from rehearsal.wait import eventually
 
-TALKATIVE = ("--debug", "--diff", "--show-config", "--show-replacement-steps", "--show-sames")
+TALKATIVE = ("--diff", "--show-config", "--show-replacement-steps", "--show-sames")
 BAD_NIX = ("nginx.nix", "enable = true;", "enable = tru;")
 ON_SERVER = ("boot", "etc", "home", "nix", "old-root", "opt", "root", "run", "srv", "tmp", "var")
 # What holds a secret on the server, as it should: the pattern of its path, the secret, the mode.

@@ -1,0 +1,116 @@
+"""What the operator's commands share: the stack's configuration, running programs, one at a time, whole files."""
+
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+PROGRAM = Path(__file__).resolve().parent.parent
+INSTALL = {
+    "pulumi": "`curl -fsSL https://get.pulumi.com | sh`, or see https://www.pulumi.com/docs/install/",
+    "sops": "`brew install sops` or `nix profile install nixpkgs#sops`, or see https://getsops.io",
+}
+LAST_COMMAND = 60
+
+
+class Refused(Exception):
+    """Nothing more is done: what stands in the way, and what to do."""
+
+
+class Stack:
+    """The stack's configuration, through pulumi, which alone knows how its secrets are encrypted."""
+
+    def __init__(self, name: str | None, config_file: Path | None) -> None:
+        self.name = (name or run("pulumi", "--non-interactive", "stack", "--show-name").strip()).rpartition("/")[2]
+        self.config_file = config_file or PROGRAM / f"Pulumi.{self.name}.yaml"
+        self._flags = ["--stack", name or self.name, *(["--config-file", str(config_file)] if config_file else [])]
+        self._settings = json.loads(self._config("--json"))
+
+    @property
+    def secrets_file(self) -> Path:
+        configured = self._settings.get("headscale:secretsFile", {}).get("value")
+        return Path(configured or f"nix/secrets/{self.name}.yaml")
+
+    def has(self, key: str) -> bool:
+        return f"headscale:{key}" in self._settings
+
+    def get(self, key: str) -> str:
+        return self._config("get", f"headscale:{key}")
+
+    def set(self, key: str, value: str, secret: bool = True) -> None:
+        self._config("set", "--secret" if secret else "--plaintext", f"headscale:{key}", stdin=value)
+
+    def _config(self, *arguments: str, stdin: str = "") -> str:
+        return run("pulumi", "--non-interactive", "config", *self._flags, *arguments, stdin=stdin)
+
+
+def run(*command: str, stdin: str = "", environment: Mapping[str, str] | None = None) -> str:
+    """What the program prints; where it fails, its own words are the reason.
+
+    `stdin`, a few kilobytes, is in the pipe before the program starts: it never reads less because we were killed.
+    """
+    reading, writing = os.pipe()
+    os.write(writing, stdin.encode())
+    os.close(writing)
+    with open(reading) as given:
+        done = subprocess.run(command, stdin=given, env=environment, capture_output=True, text=True, close_fds=False)
+    if done.returncode:
+        raise Refused(f"`{shlex.join(command)}` ended with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def require(*programs: str) -> None:
+    absent = [f"there is no `{name}` on PATH; {INSTALL[name]}" for name in programs if not shutil.which(name)]
+    if absent:
+        raise Refused("\n".join(absent))
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """No other command works on the stacks of this directory meanwhile.
+
+    The programs that are run inherit the lock: one that outlives a killed command keeps the next from starting early.
+    """
+    lock = os.open(directory, os.O_RDONLY)
+    os.set_inheritable(lock, True)
+    deadline = time.monotonic() + LAST_COMMAND
+    try:
+        while not _locked(lock):
+            if time.monotonic() > deadline:
+                raise Refused(
+                    f"another command is still at work in {directory} after {LAST_COMMAND} s; wait for its end"
+                )
+            time.sleep(0.05)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write, which takes the place of `path` at once when the block has ended well."""
+    new = path.with_name(f".new-{path.name}")
+    try:
+        yield new
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def shown(path: Path) -> str:
+    """As the operator would type it."""
+    return str(path.relative_to(PROGRAM) if path.is_relative_to(PROGRAM) else path)

@@ -1,0 +1,46 @@
+"""As much of Vault's transit engine as Pulumi's secrets provider `hashivault` asks for: a key that encrypts, in memory.
+
+What it hands out as ciphertext is a number; whoever comes back with it gets the plain text.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@contextmanager
+def vault() -> Iterator[str]:
+    """The address at which it answers."""
+    kept: list[str] = []
+
+    class Transit(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            match self.path.split("/"):
+                case ["", "v1", "transit", "encrypt", _]:
+                    kept.append(asked["plaintext"])
+                    self.answer({"ciphertext": f"vault:v1:{len(kept) - 1}"})
+                case ["", "v1", "transit", "decrypt", _]:
+                    self.answer({"plaintext": kept[int(asked["ciphertext"].rpartition(":")[2])]})
+                case _:
+                    self.send_error(501)
+
+        do_POST = do_PUT
+
+        def answer(self, data: dict[str, str]) -> None:
+            body = json.dumps({"data": data}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Transit) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
