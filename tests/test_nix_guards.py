@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from nginx_walk import CALLER
 from server_image import HERE, ServerImage, sample_system, sample_tree, server_image
 from sshd import make_key
 from test_nix_nginx import HEADSCALE, UI, nginx
@@ -298,7 +297,7 @@ def answers(server: ServerImage, nginx: str, *requests: tuple[str, str, str, dic
 def test_a_refusal_counts_when_it_is_by_the_limits_for_people(server: ServerImage, nginx: str):
     statuses = answers(server, nginx, *[(HEADSCALE, "GET", "/health", {})] * 60)
     log = in_journal("nginx", server.read("/var/log/nginx/stderr"))
-    assert 0 < statuses.count(429) == failures(server, "nginx-limit-people", log)[CALLER]
+    assert 0 < statuses.count(429) == failures(server, "nginx-limit-people", log)["127.0.0.1"]
     # ngx_http_limit_conn_module has the same words for connections.
     connections = re.sub(r'limiting requests, excess: [\d.]+ by zone "people"', "limiting connections by zone {}", log)
     assert failures(server, "nginx-limit-people", connections.replace("{}", '"people_connections"')).total() > 0
@@ -321,4 +320,4 @@ def test_a_401_counts_when_the_api_gives_it(server: ServerImage, nginx: str):
         (HEADSCALE, "GET", "/%22%20401%205%0a192.0.2.1%20-%20[]%20%22GET%20/api/v1/user%22%20401%205", {}),
     )
     assert statuses == [401, 401, 200, 200, 401, 404, 404]
-    assert failures(server, "headscale-api-key", server.read("/var/log/nginx/access.log"), "file") == {CALLER: 2}
+    assert failures(server, "headscale-api-key", server.read("/var/log/nginx/access.log"), "file") == {"127.0.0.1": 2}
