@@ -11,6 +11,10 @@ chroot "$root" systemctl --quiet enable agent.service
 # Nobody logs in at a terminal, and under emulation each unit takes its time.
 chroot "$root" systemctl --quiet mask getty.target getty-static.service serial-getty@ttyS0.service e2scrub_reap.service
 
+# What is not in the initial ramdisk need not be unpacked.
+cp "$root/usr/local/lib/stage-1/initramfs.conf" "$root/usr/local/lib/stage-1/modules" "$root/etc/initramfs-tools"
+chroot "$root" update-initramfs -u
+
 # The system that "nix" builds: Debian's kernel, and an initial ramdisk that knows NIXOS_LUSTRATE, as Debian's own does not.
 system=$root/usr/local/lib/system
 cp "$root"/boot/vmlinuz-* "$system/kernel"

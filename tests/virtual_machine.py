@@ -33,7 +33,7 @@ PARTITIONS = """label: gpt
 1: start=262144, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4
 """
 ROOT_AT, SIZE = 128 << 20, 20 << 30
-EMULATED = ("-accel", "tcg", "-cpu", "qemu64")
+EMULATED = ("-accel", "tcg", "-cpu", "qemu64,svm=off")
 BOOT, ORDER = 300.0, 300.0
 
 
@@ -85,7 +85,8 @@ def machine(disk: Path, firmware: str, *arguments: str) -> Iterator[Machine]:
     """Boot a disk under "bios" or "efi"; EFI's memory is new. Whatever `arguments` add is QEMU's."""
     console, address = disk.with_suffix(f".{firmware}.log"), disk.with_suffix(f".{firmware}.port")
     command = [
-        *("qemu-system-x86_64", *accelerator(), "-machine", "q35", "-m", "4096"),
+        # An interrupted test leaves no machine running.
+        *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", *accelerator(), "-machine", "q35", "-m", "4096"),
         *("-nodefaults", "-display", "none", *_firmware(firmware, disk), *arguments),
         *("-drive", f"if=none,id=disk,format=raw,cache=unsafe,file={disk}"),
         *("-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=disk", "-serial", f"file:{console}"),
