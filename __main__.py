@@ -36,8 +36,9 @@ headscale = HeadscaleBootstrap(
         server_id=server.server_id,
         connection=server.connection,
         deployed=nixos,
-        headscale_name=config.headscale_name,
-        ui_name=config.ui_name,
+        facts=nixos.facts,
+        names=config.names,
+        secrets_file=config.secrets_file,
         users=config.users,
         **vars(config.preauth_key),
     ),
@@ -52,5 +53,6 @@ pulumi.export("users", config.users)
 pulumi.export("preauthKey", headscale.preauth_key)
 pulumi.export("preauthKeys", headscale.preauth_keys)
 pulumi.export("preauthKeyExpiresAt", headscale.preauth_key_expires_at)
+pulumi.export("preauthKeysExpireAt", headscale.preauth_keys_expire_at)
 pulumi.export("apiKey", headscale.api_key)
 pulumi.export("joinCommand", headscale.join_command)

@@ -49,6 +49,8 @@ class PreauthKey:
 
     expiration: str
     reusable: bool
+    ephemeral: bool
+    tags: tuple[str, ...]
     serial: str
 
 
@@ -130,7 +132,6 @@ class StackConfig:
             "acmeEmail": self.acme_email,
             "acmeServer": self.acme_server,
             "extraRecords": [record._asdict() for record in self.extra_records],
-            "userNames": list(self.users),
         }
 
 
@@ -163,6 +164,8 @@ class _Reader:
             preauth_key=PreauthKey(
                 expiration=self.read("preauthKeyExpiration", rules.duration),
                 reusable=self.config.require_bool("preauthKeyReusable"),
+                ephemeral=self.config.require_bool("preauthKeyEphemeral"),
+                tags=self.read_list("preauthKeyTags", rules.tag),
                 serial=self.config.require("preauthKeySerial"),
             ),
             policy_file=self.read("policyFile", lambda text: rules.policy(rules.file(text))),
@@ -191,6 +194,9 @@ class _Reader:
             self.wrong("uiName", config.ui_name, "is headscale's name as well")
         if not config.users:
             self.wrong("users", [], "must name at least one user")
+        for index, tag in enumerate(config.preauth_key.tags):
+            if config.policy_file and tag not in rules.tag_owners(config.policy_file):
+                self.wrong(f"preauthKeyTags[{index}]", tag, f"is not among the tagOwners of {config.policy_file}")
         if keys.deploy_key.public and keys.deploy_key.public == keys.host_key.public:
             self.wrong("sshHostKey", None, "is the deploy key as well; `ssh-keygen -t ed25519` makes another")
 

@@ -26,6 +26,7 @@ LOCATION = re.compile(r"[a-z]{3}\d?")
 DURATION = re.compile(r"(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?")
 SECONDS = {"y": 31536000.0, "w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 USER = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
+TAG = re.compile(r"tag:[a-z][a-z0-9-]*")
 POLICY_FIELDS = {
     *("groups", "hosts", "tagOwners", "acls", "grants", "ssh", "autoApprovers", "nodeAttrs", "tests", "sshTests"),
 }
@@ -64,6 +65,8 @@ url = partial(matches, URL, "an https:// address")
 server_type = partial(matches, SERVER_TYPE, "a Hetzner server type such as cx23 or cax11")
 location = partial(matches, LOCATION, "a Hetzner location such as nbg1")
 user = partial(matches, USER, "a user name of 2 to 63 lower-case letters, digits and dashes, the first a letter")
+
+tag = partial(matches, TAG, "a tag such as tag:server, in lower case")
 
 
 def inside(name: str, parent: str) -> bool:
@@ -162,9 +165,16 @@ def policy(path: Path) -> Path:
         raise Rejected("is not an object")
     if unknown := set(held) - POLICY_FIELDS:
         raise Rejected(f"has fields that headscale does not know: {', '.join(sorted(unknown))}")
+    if not isinstance(held.get("tagOwners", {}), dict):
+        raise Rejected("has tagOwners that are no object")
     for rule in held.get("acls", []):
         _acl(rule)
     return path
+
+
+def tag_owners(path: Path) -> dict[str, list[str]]:
+    """Who may give which tag, as a policy that passed `policy` says."""
+    return json.loads(_plain_json(path.read_text())).get("tagOwners", {})
 
 
 def _acl(rule: Any) -> None:

@@ -31,6 +31,7 @@ ENCRYPTED = re.compile(r"ENC\[AES256_GCM,data:(.*),iv:(.*),tag:(.*),type:[a-z]+\
 # What sops hashes first where a rule says `mac_only_encrypted`: MACOnlyEncryptedInitialization in its sops.go.
 MAC_ONLY_ENCRYPTED = bytes.fromhex("8a3fd2ad54ce66527b1034f3d147be0b0b975b3bf44f72c6fdadec8176f27d69")
 RESTORE = "restore it from git or from a backup"
+OTHER_FILE = "`pulumi config set --plaintext headscale:secretsFile ...` names another"
 
 
 def checked(path: Path, identity: "Identity | None") -> Path:
@@ -39,7 +40,7 @@ def checked(path: Path, identity: "Identity | None") -> Path:
     if identity is not None:
         values = _opened(path, held, identity)
         for name, (form, described) in FORMS.items():
-            if not values.get(name):
+            if name not in values:
                 raise Rejected(f"has no {name}", "`scripts/init` adds one")
             if not re.fullmatch(form, values[name]):
                 another = f"`sops unset {path} '[\"{name}\"]'`, and `scripts/init` makes another"
@@ -74,7 +75,9 @@ def _read(path: Path) -> dict[str, Any]:
         held = yaml.load(path.read_text(), yaml.BaseLoader)
     except FileNotFoundError:
         raise Rejected("does not exist", "`scripts/init` makes it") from None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+    except OSError as error:
+        raise Rejected(f"cannot be read: {error.strerror}", OTHER_FILE) from None
+    except (yaml.YAMLError, UnicodeDecodeError):
         raise Rejected("cannot be read as YAML", RESTORE) from None
     return held if isinstance(held, dict) else {}
 

@@ -2,27 +2,43 @@
 
 import asyncio
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pulumi
 
 SCRIPT = Path(__file__).parent / "remote" / "facts.sh"
+USERS_SCRIPT = SCRIPT.with_name("user-facts.sh")
 DEADLINE = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserFacts:
+    """A user that the stack made: its pre-auth key's id, why it was made, what became of it, and the user's nodes.
+
+    `state` is one of the words of remote/user-facts.sh.
+    """
+
+    key: int
+    reason: str
+    state: str
+    nodes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostFacts:
     """The last confirmed deploy (empty strings before the first) and how many deploys have begun.
 
-    `differs` says what is no longer as that deploy left it; empty when all is.
+    `differs` says what is no longer as that deploy left it; empty when all is. `users` are those that the stack made.
     """
 
     confirmed_digest: str
     confirmed_token: str
     deploys_begun: int
     differs: str
+    users: Mapping[str, UserFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +49,7 @@ class Unreachable:
 
 
 async def read_host_facts(address: str, private_key: str, host_key: str) -> HostFacts | Unreachable:
-    """Run remote/facts.sh on the host, which must show `host_key`, within ten seconds.
+    """Run remote/facts.sh and remote/user-facts.sh on the host, which must show `host_key`, within ten seconds.
 
     A host that cannot be asked is a warning, not an error: what is wrong in the cloud (say, a firewall that
     shuts the operator out) is repaired before the deploy tries again.
@@ -54,6 +70,7 @@ async def read_host_facts(address: str, private_key: str, host_key: str) -> Host
         confirmed_token=answer["confirmedToken"],
         deploys_begun=answer["deploysBegun"],
         differs=answer["differs"],
+        users={name: UserFacts(**facts) for name, facts in answer["users"].items()},
     )
 
 
@@ -67,5 +84,7 @@ async def _ask(address: str, private_key: str, host_key: str) -> dict:
         known_hosts=([asyncssh.import_public_key(host_key)], [], []),
         config=None,
     ) as connection:
-        result = await connection.run("sh -s", input=SCRIPT.read_text(), check=True)
-    return json.loads(str(result.stdout))
+        scripts = (path.read_text() for path in (SCRIPT, USERS_SCRIPT))
+        results = await asyncio.gather(*(connection.run("sh -s", input=text, check=True) for text in scripts))
+    deploys, users = (json.loads(str(result.stdout)) for result in results)
+    return deploys | {"users": users}

@@ -39,6 +39,7 @@ class NixosDeployment(pulumi.ComponentResource):
 
     Args = NixosDeploymentArgs
     generation: pulumi.Output[int]
+    facts: pulumi.Output[HostFacts | Unreachable]
 
     def __init__(self, name: str, args: NixosDeploymentArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("headscale:index:NixosDeployment", name, None, opts)
@@ -47,13 +48,16 @@ class NixosDeployment(pulumi.ComponentResource):
         convert = self._convert(f"{name}-convert", files)
         booted = self._booted(f"{name}-booted", convert)
         keys = self._keys(f"{name}-keys", after=booted)
-        request = pulumi.Output.all(files, self._facts(keys)).apply(
+        facts = self._facts(keys)
+        request = pulumi.Output.all(files, facts).apply(
             lambda known: json.dumps(deploy_request(tree_digest(known[0]), known[1]))
         )
         push = self._push(f"{name}-push", files, request, after=keys)
         deploy = self._step(f"{name}-deploy", "deploy.sh", request, after=push)
         # On a new connection: what shuts the operator out never becomes the boot default.
         confirm = self._step(f"{name}-confirm", "confirm.sh", request, after=deploy)
+        # A host that could not be asked before the deploy can be asked after it.
+        self.facts = facts.apply(lambda known: known if isinstance(known, HostFacts) else self._facts(confirm))
         self.generation = confirm.stdout.apply(lambda text: json.loads(text)["generation"])
         self.register_outputs({"generation": self.generation})
 
@@ -153,7 +157,7 @@ def nix_files() -> dict[str, bytes]:
 
 
 def tree_digest(files: Mapping[str, bytes]) -> str:
-    """SHA-256 over what `sha256sum` prints for the sorted paths, as remote/deploy.sh takes it on the host."""
+    """SHA-256 over what `sha256sum` prints for the sorted paths, as remote/digest.sh takes it on the host."""
     lines = (f"{hashlib.sha256(files[path]).hexdigest()}  ./{path}\n" for path in sorted(files))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -3,7 +3,6 @@
 {
   imports = [
     ./deployment.nix
-    ./hetzner-cloud.nix
     ./network.nix
     ./nix.nix
     ./ssh.nix

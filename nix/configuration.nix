@@ -6,10 +6,13 @@
 {
   imports = [
     ./api-key.nix
+    ./apparmor.nix
+    ./audit.nix
     ./deployment.nix
+    ./derp-map.nix
+    ./fail2ban.nix
     ./headscale-ui.nix
     ./headscale.nix
-    ./hetzner-cloud.nix
     ./network.nix
     ./nginx.nix
     ./nix.nix

@@ -16,7 +16,6 @@ in
   systemd.services.deployment-undo = {
     description = "Undo a deploy that was not confirmed before the reboot";
     wantedBy = [ "multi-user.target" ];
-    requiredBy = [ "headscale.service" ];
     before = [ "headscale.service" ];
     # The second is made by each deploy and lost in a reboot: while a deploy is under way, there is nothing to undo.
     unitConfig.ConditionPathExists = [
@@ -27,6 +26,32 @@ in
     serviceConfig = {
       Type = "oneshot";
       ExecStart = "${lib.getExe undo} /run/booted-system";
+      CapabilityBoundingSet = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER";
+      LockPersonality = true;
+      MemoryDenyWriteExecute = true;
+      NoNewPrivileges = true;
+      PrivateDevices = true;
+      PrivateNetwork = true;
+      PrivateTmp = true;
+      ProtectClock = true;
+      ProtectControlGroups = true;
+      ProtectHome = true;
+      ProtectHostname = true;
+      ProtectKernelLogs = true;
+      ProtectKernelModules = true;
+      ProtectKernelTunables = true;
+      ProtectProc = "invisible";
+      ProtectSystem = "strict";
+      ReadWritePaths = [
+        "/var/lib/deployment"
+        "-/var/lib/headscale"
+      ];
+      RestrictAddressFamilies = "none";
+      RestrictNamespaces = true;
+      RestrictRealtime = true;
+      RestrictSUIDSGID = true;
+      SystemCallArchitectures = "native";
+      SystemCallFilter = "@system-service";
     };
   };
 }

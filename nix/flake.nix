@@ -10,12 +10,16 @@
   outputs =
     { nixpkgs, sops-nix, ... }:
     let
+      inherit (nixpkgs) lib;
+      deployment = lib.importJSON ./deployment.json;
       system =
         modules:
-        nixpkgs.lib.nixosSystem {
-          inherit modules;
-          specialArgs.deployment = nixpkgs.lib.importJSON ./deployment.json;
+        lib.nixosSystem {
+          modules = [ ./hetzner-cloud.nix ] ++ modules;
+          specialArgs = { inherit deployment; };
         };
+      forEachSystem =
+        f: lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (platform: f nixpkgs.legacyPackages.${platform});
     in
     {
       nixosConfigurations.bootstrap = system [ ./bootstrap.nix ];
@@ -23,5 +27,16 @@
         sops-nix.nixosModules.sops
         ./configuration.nix
       ];
+
+      packages = forEachSystem (pkgs: {
+        headscale = pkgs.callPackage ./packages/headscale.nix { };
+        headscale-ui = pkgs.callPackage ./packages/headscale-ui.nix { };
+      });
+
+      checks = forEachSystem (pkgs: {
+        devices-join = pkgs.testers.runNixOSTest (
+          import ./checks/devices-join.nix { inherit deployment sops-nix; }
+        );
+      });
     };
 }

@@ -46,6 +46,7 @@ in
           deny all;
         }
         gzip on;
+        gzip_vary on;
         gzip_types application/javascript text/css text/javascript;
       '';
     };
@@ -57,6 +58,9 @@ in
         }
         limit_req zone=people burst=20 nodelay;
         limit_conn people_connections 10;
+        # The key is all that counts: what other sites of the domain keep in the browser is not headscale's business.
+        include ${./proxy-headers.conf};
+        proxy_set_header Cookie "";
       '';
     };
     locations."/".return = "404";

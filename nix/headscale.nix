@@ -32,15 +32,13 @@ in
       prefixes.v4 = "100.64.0.0/10";
       prefixes.v6 = "fd7a:115c:a1e0::/48";
       logtail.enabled = false;
+      # nixpkgs 26.05 writes its 30 minutes under the former key, which no longer counts beside headscale's own default.
+      node.ephemeral.inactivity_timeout = "30m";
 
       database.type = "sqlite";
       database.sqlite.path = "${state}/db.sqlite";
       database.sqlite.write_ahead_log = true;
 
-      # headscale does not start when a map's URL cannot be fetched, so Tailscale's map is a file.
-      derp.urls = [ ];
-      derp.paths = [ "${package}/share/headscale/derp.yaml" ];
-      derp.auto_update_enabled = false;
       derp.server = {
         enabled = true;
         region_id = 999;
@@ -75,12 +73,20 @@ in
   environment.etc."headscale/version".text = package.version;
 
   systemd.services.headscale = {
+    requires = [ "deployment-undo.service" ];
     reloadTriggers = [ config.environment.etc."headscale/policy.hujson".source ];
     # A policy that headscale refuses goes unnoticed by SIGHUP, and stops it from starting the next time.
     serviceConfig.ExecReload = [
       "${lib.getExe package} policy check --file ${config.services.headscale.settings.policy.path}"
       "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID"
     ];
+    # Beyond what nixpkgs sets: headscale changes no owner, and makes no memory executable.
+    serviceConfig = {
+      AmbientCapabilities = lib.mkForce "";
+      CapabilityBoundingSet = lib.mkForce "";
+      MemoryDenyWriteExecute = true;
+      PrivateUsers = true;
+    };
     # headscale would make itself another key, and no device that knows the old one would ever come back.
     unitConfig.AssertFileNotEmpty = noiseKey.path;
   };
@@ -105,13 +111,14 @@ in
         limit_conn device_connections 256;
       '';
     };
-    locations."~ ^/(health|version|robots\.txt|favicon\.ico|windows|apple|apple/.+|register/.+|auth/.+|oidc/callback)$" = {
-      proxyPass = upstream;
-      extraConfig = ''
-        limit_req zone=people burst=20 nodelay;
-        limit_conn people_connections 10;
-      '';
-    };
+    locations."~ ^/(health|version|robots\.txt|favicon\.ico|windows|apple|apple/.+|register/.+|auth/.+|oidc/callback)$" =
+      {
+        proxyPass = upstream;
+        extraConfig = ''
+          limit_req zone=people burst=20 nodelay;
+          limit_conn people_connections 10;
+        '';
+      };
     locations."/".return = "404";
   };
 

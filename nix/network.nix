@@ -21,6 +21,12 @@ in
     linkConfig.RequiredForOnline = "routable";
   };
 
+  # There is one way out, and nobody on the link may tell another.
+  boot.kernel.sysctl = {
+    "net.ipv4.conf.*.accept_redirects" = false;
+    "net.ipv6.conf.*.accept_redirects" = false;
+  };
+
   networking.nftables.enable = true;
   networking.firewall = {
     allowedTCPPorts = [

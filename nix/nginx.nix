@@ -31,16 +31,8 @@
       client_body_timeout 10s;
       send_timeout 30s;
 
+      include ${./proxy-headers.conf};
       proxy_http_version 1.1;
-      proxy_set_header Host $host;
-      # headscale believes these three, in this order, so none of a client's own gets through.
-      proxy_set_header True-Client-IP "";
-      proxy_set_header X-Real-IP "";
-      proxy_set_header X-Forwarded-For $remote_addr;
-      proxy_set_header X-Forwarded-Proto $scheme;
-      # Tailscale's own protocols, not only websocket.
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header Connection $connection_upgrade;
       proxy_buffering off;
       # An idle relay connection says nothing for a minute and longer.
       proxy_read_timeout 1h;

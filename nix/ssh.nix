@@ -1,4 +1,4 @@
-{ deployment, ... }:
+{ deployment, lib, ... }:
 {
   services.openssh = {
     enable = true;
@@ -14,12 +14,49 @@
       }
     ];
     settings = {
+      AllowUsers = [ "root" ];
       PermitRootLogin = "prohibit-password";
+      AuthenticationMethods = "publickey";
       PasswordAuthentication = false;
       KbdInteractiveAuthentication = false;
-      X11Forwarding = false;
-      AllowAgentForwarding = false;
-      AllowTcpForwarding = false;
+      DisableForwarding = true;
+
+      # Post-quantum where the client can. OpenSSH before 9.9 has no ML-KEM, Go has no sntrup.
+      KexAlgorithms = [
+        "mlkem768x25519-sha256"
+        "sntrup761x25519-sha512"
+        "sntrup761x25519-sha512@openssh.com"
+        "curve25519-sha256"
+        "curve25519-sha256@libssh.org"
+      ];
+      Ciphers = [
+        "chacha20-poly1305@openssh.com"
+        "aes256-gcm@openssh.com"
+        "aes128-gcm@openssh.com"
+      ];
+      Macs = [
+        "hmac-sha2-512-etm@openssh.com"
+        "hmac-sha2-256-etm@openssh.com"
+      ];
+
+      LoginGraceTime = 30;
+      MaxAuthTries = 4;
+      MaxSessions = 4;
+      # One address, or one IPv6 network, cannot take all places of those who have not logged in yet.
+      MaxStartups = "10:30:60";
+      PerSourceMaxStartups = 5;
+      PerSourceNetBlockSize = "32:64";
+      # sshd turns an address away for a while after three failed logins.
+      PerSourcePenaltyExemptList = lib.concatStringsSep "," (
+        [
+          "127.0.0.0/8"
+          "::1"
+        ]
+        ++ deployment.adminNetworks
+      );
+      # A connection that was cut is noticed after a minute and a half.
+      ClientAliveInterval = 30;
+      ClientAliveCountMax = 3;
     };
   };
 

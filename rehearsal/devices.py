@@ -11,8 +11,9 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,15 @@ class Device:
             raise Failed(f"{self.name}: {what} left with status {done.returncode}: {said} (see {self.log})")
         return done.stdout
 
-    def join(self, command: str) -> None:
+    def join(self, command: str, timeout: float = JOIN_TIMEOUT) -> None:
         """Do what the stack's joinCommand says, word by word, and wait until the device is on the network."""
-        self.must(["sh", "-c", command], timeout=JOIN_TIMEOUT)
+        self.must(["sh", "-c", command], timeout)
         eventually(self._running, f"{self.name} to be on the tailnet", timeout=30)
 
-    def answers(self) -> bool:
+    def await_answer(self) -> None:
+        eventually(self._answers, f"tailscaled of {self.name} to answer (see {self.log})", timeout=15)
+
+    def _answers(self) -> bool:
         # The client itself would wait five seconds for a socket that is not there yet.
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(f"/proc/{self.pid}/root{SOCKETS}/tailscaled.sock")
@@ -142,17 +146,34 @@ class Device:
 @contextmanager
 def device(name: str, *, number: int, run: Run, programs: Path, ca_bundle: Path, nat: str = "easy") -> Iterator[Device]:
     """Switch a device on in home `number` (1 to 99); `nat` is a key of network.NATS."""
+    with home(name, number, nat) as place, _switched_on(name, place, "tailscale0", run, programs, ca_bundle) as made:
+        made.await_answer()
+        yield made
+
+
+@contextmanager
+def household(
+    names: Sequence[str], *, number: int, run: Run, programs: Path, ca_bundle: Path
+) -> Iterator[list[Device]]:
+    """Switch many devices on behind one address; they share the home's namespace, so they have no interface."""
+    with home(f"home{number}", number, "easy") as place, ExitStack() as end:
+        start = partial(_switched_on, place=place, tun="userspace-networking", run=run, programs=programs)
+        made = [end.enter_context(start(name, ca_bundle=ca_bundle)) for name in names]
+        for each in made:
+            each.await_answer()
+        yield made
+
+
+@contextmanager
+def _switched_on(name: str, place: str, tun: str, run: Run, programs: Path, ca_bundle: Path) -> Iterator[Device]:
     directory, log = run.directory(f"devices/{name}"), run.directory("logs") / f"device-{name}.log"
     for part in ("upper", "work", "state"):
         run.directory(f"devices/{name}/{part}")
     SOCKETS.mkdir(exist_ok=True)
     environment = _environment(programs, ca_bundle)
-    with home(name, number, nat) as place:
-        argv = [*within(place), "unshare", "--mount", "--uts", SCRIPT, name, str(directory), RESOLVER]
-        with daemon([*argv, *_tailscaled(directory)], log=log, environment=environment) as process:
-            made = Device(name=name, pid=process.pid, environment=environment, log=log)
-            eventually(made.answers, f"tailscaled of {name} to answer (see {log})", timeout=15)
-            yield made
+    argv = [*within(place), "unshare", "--mount", "--uts", SCRIPT, name, str(directory), RESOLVER]
+    with daemon([*argv, *_tailscaled(directory, tun)], log=log, environment=environment) as process:
+        yield Device(name=name, pid=process.pid, environment=environment, log=log)
 
 
 def _environment(programs: Path, ca_bundle: Path) -> Mapping[str, str]:
@@ -164,6 +185,6 @@ def _environment(programs: Path, ca_bundle: Path) -> Mapping[str, str]:
     }
 
 
-def _tailscaled(directory: Path) -> list[str]:
+def _tailscaled(directory: Path, tun: str) -> list[str]:
     state = directory / "state"
-    return ["tailscaled", f"--statedir={state}", f"--state={state}/tailscaled.state", "--tun=tailscale0"]
+    return ["tailscaled", f"--statedir={state}", f"--state={state}/tailscaled.state", f"--tun={tun}"]

@@ -5,6 +5,7 @@ Not modelled: a kernel, a boot loader, a partition table. A server is a containe
 """
 
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ PREFIX = Path("usr/lib/rehearsal")
 PROGRAMS = ("headscale", "sops", "age-keygen")
 HEADSCALE_MODULE = HERE / "go/headscale"
 DERP_MAP = Path("net/dnsfallback/dns-fallback-servers.json")
-UI_PACKAGE = HERE.parent / "nix/packages/headscale-ui.nix"
+PACKAGES = HERE.parent / "nix/packages"
 UI_PATIENCE = 15
 
 
@@ -112,9 +113,13 @@ def _release_directory() -> Path:
 
 
 def _release_url() -> str:
-    text = UI_PACKAGE.read_text()
-    version = re.search(r'version = "(.+?)"', text)
-    url = re.search(r'url = "(.+?)"', text)
-    if version is None or url is None:
-        raise SystemExit(f"image: {UI_PACKAGE} names no version and url of the release")
-    return url[1].replace("${version}", version[1])
+    package = PACKAGES / "headscale-ui.nix"
+    url = re.search(r'url = "(.+?)"', package.read_text())
+    if url is None:
+        raise SystemExit(f"image: {package} names no url of the release")
+    return url[1].replace("${pin.version}", pinned("headscale-ui"))
+
+
+def pinned(package: str) -> str:
+    """The version of headscale or headscale-ui that a server gets, e.g. 0.29.3."""
+    return json.loads((PACKAGES / "pins.json").read_text())[package]["version"]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -83,6 +83,15 @@ class World:
             nat=nat,
         )
 
+    def household(self, names: Sequence[str]) -> AbstractContextManager[list[devices.Device]]:
+        return devices.household(
+            names,
+            number=next(self.homes),
+            run=self.run,
+            programs=self.prepared.programs,
+            ca_bundle=self.ca_bundle,
+        )
+
     def host_snapshot(self) -> set[str]:
         """Every file that a deploy writes, with the time of its last change, and headscale's users and keys."""
         files = self.console("find", *WRITTEN_BY_DEPLOYS, "-printf", "%p %T@ %C@\n").splitlines()
@@ -126,7 +135,7 @@ class World:
     def look_for_secrets(self, outputs: dict) -> int:
         """How many secrets were looked for in everything below the state's directory; finding one is an error."""
         own = self.secrets
-        made = (own.api_key, own.noise_key, own.host_age_key, outputs["preauthKey"])
+        made = (own.api_key, own.noise_key, own.host_age_key, *outputs["preauthKeys"].values())
         keys = (own.deploy_key, own.ssh_host_key)
         # What a private key's lines have in common with no other key stands in the last full one.
         looked_for = [*made, *(key.splitlines()[-3] for key in keys)]
@@ -135,6 +144,19 @@ class World:
         found = [form for secret in looked_for for form in forms(secret) if any(form in text for text in state)]
         assert not found, f"the state holds {len(found)} secrets in clear or in base64"
         return len(looked_for)
+
+    def edit_secret(self, name: str, value: str) -> None:
+        """Change one value of the stack's SOPS file by sops, as its operator."""
+        command = ["sops", "set", "--value-stdin", str(self.stack.directory / "secrets.yaml"), json.dumps([name])]
+        subprocess.run(command, env=self.stack.environment, input=json.dumps(value), check=True, text=True)
+
+    def unit_changes(self) -> dict[str, str]:
+        """When each active service of the configuration last changed its state: a restart moves it, and a reload."""
+        wanted = "--property=Id,ActiveState,StateChangeTimestampMonotonic"
+        own = self.console("sh", "-c", "cd /run/current-system/etc/systemd/system && ls -d *.service").split()
+        shown = self.console("systemctl", "show", wanted, *own).split("\n\n")
+        units = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown]
+        return {u["Id"]: u["StateChangeTimestampMonotonic"] for u in units if u["ActiveState"] == "active"}
 
     def refused_deletion(self) -> str:
         """What Hetzner's API says to somebody who deletes the server past Pulumi."""

@@ -65,9 +65,6 @@ HEADSCALE_KEYS = {
 }
 
 
-OPENS_STACK = "the stack's passphrase, or your access to its secrets provider"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser("scripts/init", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--stack", help="the stack (default: the selected one)")
@@ -79,7 +76,7 @@ def main() -> None:
         require("pulumi", "sops")
         with alone(config_file.parent if config_file else PROGRAM):
             init(Stack(arguments.stack, config_file))
-    except Refused as problem:
+    except (Refused, OSError) as problem:
         raise SystemExit(f"scripts/init: {problem}") from None
     except KeyboardInterrupt:
         raise SystemExit("scripts/init: interrupted; another run makes what is still missing") from None
@@ -95,9 +92,10 @@ def init(stack: Stack) -> None:
         print(f"the stack {stack.name} has all its keys and secrets")
     committed = [shown(path) for path in (stack.config_file, config, stack.secrets_file)]
     print(f"Commit {', '.join(committed)}; what is secret in them is encrypted.")
-    print(
-        f"Back up what opens them, where only you can read it: {OPENS_STACK}, and your age key, {operator_key.place()}."
-    )
+    place = operator_key.place()
+    own = f"your age key{f', {place}' if place.exists() else ''}"
+    print("Back up, where only you can read it, what opens them: the stack's passphrase, or your access to its secrets")
+    print(f"provider, and {own}.")
 
 
 def make(stack: Stack, file: Path, config: Path) -> Iterator[str]:

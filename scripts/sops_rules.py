@@ -21,7 +21,10 @@ creation_rules:
 def has_rule(config: Path, file: Path) -> bool:
     """Whether sops finds a rule for the file: the first that has no path_regex or one that matches."""
     path = _seen_from(config, file)
-    return any(re.search(rule.get("path_regex") or "", path) for rule in _rules(_read(config)))
+    try:
+        return any(re.search(rule.get("path_regex") or "", path) for rule in _rules(_read(config)))
+    except re.error as error:
+        raise Refused(f"path_regex {error.pattern!r} of {shown(config)} cannot be understood: {error}") from None
 
 
 def add_rule(config: Path, file: Path, recipients: list[str], comments: Mapping[str, str]) -> None:
@@ -54,12 +57,12 @@ def _adds(before: str, after: str, rule: dict[str, Any]) -> bool:
 
 def _read(config: Path) -> dict[str, Any]:
     try:
-        held = yaml.safe_load(config.read_text()) if config.exists() else {}
+        held = (yaml.safe_load(config.read_text()) if config.exists() else None) or {}
     except yaml.YAMLError as error:
         raise Refused(f"{shown(config)} is not YAML: {error}") from None
-    if not isinstance(held or {}, dict):
-        raise Refused(f"{shown(config)} is no configuration of sops: it has no creation_rules")
-    return held or {}
+    if not isinstance(held, dict) or not isinstance(_rules(held), list):
+        raise Refused(f"{shown(config)} is no configuration of sops: creation_rules must be a list in it")
+    return held
 
 
 def _rules(held: dict[str, Any]) -> list[dict[str, Any]]:

@@ -105,12 +105,13 @@ def program(
     """Runs __main__.py with a configuration; returns every resource's inputs by name."""
     monkeypatch.chdir(PROGRAM)
     monkeypatch.syspath_prepend(str(PROGRAM))
-    facts = {"confirmedDigest": "", "confirmedToken": "", "deploysBegun": 0, "differs": ""}
+    facts: dict = {"confirmedDigest": "", "confirmedToken": "", "deploysBegun": 0, "differs": ""}
 
     async def answer(*_: object) -> dict:
         return facts
 
-    def run(**config: object) -> Inputs:
+    def run(user_facts: dict | None = None, **config: object) -> Inputs:
+        facts["users"] = user_facts or {}
         recorder = Recorder(recorded)
         mocks.set_mocks(recorder, project="headscale", stack="prod", preview=False)
         values = defaults() | SECRETS | {"domain": "example.org", "acmeEmail": "a@example.org"}

@@ -18,7 +18,7 @@ from typing import Any
 class Echo(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = json.dumps(dict(self.headers)).encode()
-        self.send_response(200)
+        self.send_response(401 if self.headers["Authorization"] == "Bearer wrong" else 200)
         self.send_header("Content-Length", str(len(body)))
         for name in ("X-Frame-Options", "Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options"):
             self.send_header(name, "headscale's own")
@@ -55,7 +55,10 @@ def ask(name: str, method: str, path: str, headers: dict[str, str]) -> list[Any]
 def main(configuration: str) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 8085), Echo)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    with subprocess.Popen(["nginx", "-c", configuration], stderr=subprocess.DEVNULL) as nginx:
+    with (
+        open("/var/log/nginx/stderr", "w") as log,
+        subprocess.Popen(["nginx", "-c", configuration], stderr=log) as nginx,
+    ):
         await_port(443)
         print(json.dumps([ask(*request) for request in json.load(sys.stdin)]))
         nginx.terminate()

@@ -23,10 +23,12 @@ class ServerImage:
     layers: tuple[Path, ...]
     disk: Path
 
+    def command(self, *argv: str) -> list[str]:
+        """What runs a command in the image, from here; no two at once."""
+        return [*CAPSULE, str(HERE / "in-image.sh"), ":".join(map(str, self.layers)), str(self.disk), *argv]
+
     def run(self, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        lower = ":".join(map(str, self.layers))
-        command = [*CAPSULE, str(HERE / "in-image.sh"), lower, str(self.disk), *argv]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120)
+        return subprocess.run(self.command(*argv), input=stdin, capture_output=True, text=True, timeout=120)
 
     def output(self, *argv: str, stdin: str = "") -> str:
         done = self.run(*argv, stdin=stdin)
@@ -86,3 +88,15 @@ def sample_tree() -> str:
 @cache
 def sample_system() -> str:
     return server_image().build(sample_tree())
+
+
+def packaged_derp_map() -> str:
+    """The DERP map that a new server starts with, as it lies in headscale's package."""
+    sample_system()
+    package = server_image().evaluate(sample_tree(), "services.headscale.package.outPath")
+    return server_image().read(f"{package}/share/headscale/derp.yaml")
+
+
+def lay_derp_map() -> None:
+    """What systemd-tmpfiles does on a server, before headscale starts."""
+    server_image().put("/var/lib/derp-map/derp.yaml", packaged_derp_map())

@@ -90,8 +90,17 @@ BAD = [
     ("preauthKeyExpiration", "1.5h", "'1.5h' is not a duration"),
     ("preauthKeyExpiration", "0s", "'0s' is not between a minute and a hundred years"),
     ("preauthKeyExpiration", "300y", "'300y' is not between a minute and a hundred years"),
+    ("preauthKeyTags", ["server"], "'server' is not a tag such as tag:server"),
+    ("preauthKeyTags", ["tag:Server"], "'tag:Server' is not a tag"),
+    ("preauthKeyTags", ["tag:a", "tag:a"], "'tag:a' stands there twice"),
+    ("preauthKeyTags", ["tag:web"], "'tag:web' is not among the tagOwners of nix/policy.hujson"),
     ("policyFile", "nix/none.hujson", "'nix/none.hujson' cannot be read: No such file"),
     ("policyFile", "nix", "'nix' cannot be read: Is a directory"),
+    (
+        "secretsFile",
+        "nix",
+        "'nix' cannot be read: Is a directory; `pulumi config set --plaintext headscale:secretsFile ...`",
+    ),
     ("deployKey", "not a key", "is not a private key in OpenSSH form"),
     ("deployKey", LINE, "is not a private key in OpenSSH form"),
     ("deployKey", LOCKED, "has a passphrase"),
@@ -112,6 +121,7 @@ BAD_POLICIES = [
     ('{"acls": [{"action": "drop", "src": ["*"], "dst": ["*:*"]}]}', 'whose action is not "accept"'),
     ('{"acls": [{"action": "accept", "src": "*", "dst": ["*:*"]}]}', "without a list of names as src"),
     ('{"acls": [{"action": "accept", "src": ["*"]}]}', "without a list of names as dst"),
+    ('{"tagOwners": ["tag:web"]}', "has tagOwners that are no object"),
 ]
 ME = str(HOST.to_public())
 OTHER = str(x25519.Identity.generate().to_public())
@@ -246,6 +256,8 @@ def test_a_file_of_comments_and_last_commas_is_a_policy(program: Callable, tmp_p
 
 def test_good_values_of_every_key_are_taken(program: Callable, tmp_path: Path):
     secrets = sops_file(tmp_path / "s.yaml", SOPS_VALUES, ME)
+    policy = tmp_path / "policy.hujson"
+    policy.write_text('{"tagOwners": {"tag:web": [],}} // nobody but the keys')
     program(
         zone="example.org",
         headscaleName="vpn.example.org",
@@ -258,6 +270,8 @@ def test_good_values_of_every_key_are_taken(program: Callable, tmp_path: Path):
         authorizedKeys=[f"{LINE} me@laptop"],
         users=["alice", "bob-2"],
         preauthKeyExpiration="1d12h",
+        preauthKeyTags=["tag:web"],
+        policyFile=str(policy),
         secretsFile=str(secrets),
     )
 

@@ -148,7 +148,7 @@ def test_it_makes_everything_and_says_what_where_and_what_to_back_up(provider: s
         assert f": {where}\n" in said
     assert ": nix/secrets/mine.yaml, encrypted\n" in said
     assert "Commit Pulumi.mine.yaml, .sops.yaml, nix/secrets/mine.yaml;" in said
-    assert re.search(f"Back up .* the stack's passphrase, .* your age key, {operator.age_keys}", said)
+    assert re.search(f"(?s)Back up, .* the stack's passphrase, .* your age key, {operator.age_keys}", said)
     assert list((operator.place / "tmp").iterdir()) == []
 
 
@@ -301,6 +301,12 @@ def test_without_a_stack_or_a_passphrase_pulumis_own_words_are_told(with_passphr
     assert "incorrect passphrase" in operator.refused("--stack", "mine", PULUMI_CONFIG_PASSPHRASE="")
 
 
+def test_what_cannot_be_written_is_told(operator: Operator):
+    operator.age_keys.parent.parent.mkdir(parents=True)
+    operator.age_keys.parent.touch()
+    assert re.fullmatch(r"scripts/init: .*: '/.*/sops/age'\n", operator.refused())
+
+
 def test_the_operators_key_may_be_of_any_kind_if_it_is_named(operator: Operator):
     operator.age_keys.parent.mkdir(parents=True)
     operator.age_keys.write_text("AGE-PLUGIN-YUBIKEY-1QQQQ\n")
@@ -337,6 +343,21 @@ def test_a_rule_is_added_and_nothing_of_the_file_is_touched(operator: Operator, 
 
 
 @pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("creation_rules: [", ".sops.yaml is not YAML: "),
+        ("- creation_rules", ".sops.yaml is no configuration of sops"),
+        ("creation_rules: oven", ".sops.yaml is no configuration of sops"),
+        ("creation_rules:\n- path_regex: (oven\n", "path_regex '(oven' of .sops.yaml"),
+    ],
+)
+def test_a_configuration_that_sops_would_not_take_is_told(operator: Operator, text: str, told: str):
+    operator.sops_yaml.write_text(text)
+    assert told in operator.refused()
+    assert operator.sops_yaml.read_text() == text
+
+
+@pytest.mark.parametrize(
     "text", ["creation_rules: [{path_regex: ^oven/}]\n", "creation_rules:\n- path_regex: ^oven/\nstores: {}\n"]
 )
 def test_where_a_rule_cannot_be_added_it_is_told(operator: Operator, text: str):
@@ -355,7 +376,7 @@ def test_a_rule_of_the_operators_is_used_as_it_is(operator: Operator):
     said = operator.refused()
     host = str(operator.host().to_public())
     assert f".sops.yaml does not let the server open nix/secrets/mine.yaml: add {host} to its rule" in said
-    assert not operator.secrets_file.exists()
+    assert [path.name for path in operator.secrets_file.parent.iterdir()] == ["sample.yaml"]
     operator.sops_yaml.write_text(f"creation_rules:\n- age: {mine},{host}\n")
     operator.init()
     assert sops.recipients(operator.secrets_file) == [mine, host]
@@ -375,9 +396,23 @@ def test_a_file_for_another_server_is_kept_and_the_repair_works(operator: Operat
     assert operator.secrets_file.read_text() == before
     assert f"nix/secrets/mine.yaml is not encrypted to the server's age key, {new}; " in said
     operator.sops_yaml.write_text(operator.sops_yaml.read_text().replace(old, new))
-    operator.run("sh", "-c", f"yes | {re.findall('`(sops .*)`', said)[0]}")
+    operator.run("sh", "-c", f"yes | {re.findall('`(sops .*?)`', said)[0]}")
     operator.init()
     assert operator.values() == values
+
+
+def test_who_loses_the_own_age_key_gets_in_by_the_servers_as_the_readme_says(operator: Operator):
+    operator.init()
+    values = operator.values()
+    lost = operator.age_keys.read_text()
+    operator.age_keys.unlink()
+    operator.run("age-keygen", "-o", operator.age_keys)
+    old, new = (re.findall("age1[0-9a-z]+", text)[0] for text in (lost, operator.age_keys.read_text()))
+    operator.sops_yaml.write_text(operator.sops_yaml.read_text().replace(old, new))
+    told = re.findall("`(SOPS_AGE_KEY_CMD=[^`]*)`", (PROGRAM / "README.md").read_text())[0]
+    operator.run("sh", "-c", f"yes | {told}")
+    assert operator.values() == values
+    operator.init()
 
 
 @pytest.mark.parametrize("spoilt", [NOISE, API])

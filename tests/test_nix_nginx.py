@@ -38,7 +38,8 @@ Answer = tuple[int, list[list[str]], str]
 
 
 def walk(server: ServerImage, nginx: str, *requests: tuple[str, str, str]) -> list[Answer]:
-    asked = [[*request, {"X-Real-IP": "192.0.2.1", "True-Client-IP": "192.0.2.1"}] for request in requests]
+    sent = {"X-Real-IP": "192.0.2.1", "True-Client-IP": "192.0.2.1", "Cookie": "of=a-browser"}
+    asked = [[*request, sent] for request in requests]
     server.put("/walk.py", (HERE / "nginx_walk.py").read_text())
     return json.loads(server.output("python3", "/walk.py", nginx, stdin=json.dumps(asked)))
 
@@ -88,11 +89,31 @@ def test_every_answer_has_each_security_header_once(server: ServerImage, nginx: 
         assert "headscale's own" not in [value for _, value in headers], f"{request}: {headers}"
 
 
-def test_headscale_hears_the_real_address_only(server: ServerImage, nginx: str):
-    ((_, _, body),) = walk(server, nginx, (HEADSCALE, "GET", "/health"))
-    heard = {name.lower(): value for name, value in json.loads(body).items()}
-    assert heard["x-forwarded-for"] == "127.0.0.1"
+@pytest.mark.parametrize("name, path", [(HEADSCALE, "/health"), (UI, "/api/v1/user")])
+def test_headscale_hears_the_real_address_only(server: ServerImage, nginx: str, name: str, path: str):
+    heard = heard_by_headscale(server, nginx, name, path)
+    assert (heard["x-forwarded-for"], heard["x-forwarded-proto"], heard["host"]) == ("127.0.0.1", "https", name)
     assert not {"x-real-ip", "true-client-ip"} & heard.keys()
+
+
+def test_cookies_come_through_where_a_login_needs_them_only(server: ServerImage, nginx: str):
+    assert "cookie" in heard_by_headscale(server, nginx, HEADSCALE, "/oidc/callback")
+    assert "cookie" not in heard_by_headscale(server, nginx, UI, "/api/v1/user")
+
+
+def heard_by_headscale(server: ServerImage, nginx: str, name: str, path: str) -> dict[str, str]:
+    ((_, _, body),) = walk(server, nginx, (name, "GET", path))
+    return {header.lower(): value for header, value in json.loads(body).items()}
+
+
+def test_only_what_is_there_for_ever_is_kept_for_ever(server: ServerImage, nginx: str):
+    immutable = "/web/_app/immutable"
+    root = server.evaluate(sample_tree(), f'services.nginx.virtualHosts."{UI}".root')
+    there, *_ = server.output("find", f"{root}{immutable}", "-name", "*.js").split()
+    paths = [there.removeprefix(root), "/web/users.html", "/api/v1/user", f"{immutable}/no-such.js"]
+    answers = walk(server, nginx, *((UI, "GET", path) for path in paths))
+    kept = [dict(map(tuple, headers)).get("Cache-Control") for _, headers, _ in answers]
+    assert kept == ["public, max-age=31536000, immutable", "no-cache", "no-store", None]
 
 
 def test_who_is_not_allowed_does_not_see_the_web_interface(server: ServerImage, nginx: str):

@@ -8,7 +8,9 @@ import tarfile
 from pathlib import Path
 
 import asyncssh
-from mocked import SECRET, SECRETS, Inputs
+from mocked import HOST, SECRET, SECRETS, SOPS_VALUES, Inputs, sops_file
+
+from components.host_facts import HostFacts, UserFacts
 
 
 def commands(inputs: Inputs) -> dict[str, dict]:
@@ -95,9 +97,8 @@ def test_the_host_computes_the_same_digest_of_the_tree(tmp_path: Path):
     files = nixos.nix_files() | {"secrets/headscale.yaml": b"x: 1\n", "deployment.json": b"{}"}
     with tarfile.open(fileobj=io.BytesIO(nixos.tar(files))) as tree:
         tree.extractall(tmp_path)
-    script = (nixos.REMOTE / "deploy.sh").read_text()
-    pipeline = script.split("cd /etc/nixos && ")[1].split(")\n")[0]
-    there = subprocess.run(["sh", "-c", pipeline], cwd=tmp_path, check=True, capture_output=True, text=True)
+    script = (nixos.REMOTE / "digest.sh").read_text().replace("/etc/nixos", str(tmp_path))
+    there = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True)
     assert there.stdout.strip() == nixos.tree_digest(files)
 
 
@@ -109,7 +110,7 @@ def test_the_pushed_tree_depends_on_contents_alone():
 
 
 def test_what_the_host_confirmed_decides_whether_there_is_a_deploy():
-    from components.host_facts import HostFacts, Unreachable
+    from components.host_facts import Unreachable
     from components.nixos import deploy_request
 
     def token(digest: str, recorded: str, begun: int, differs: str = "") -> str:
@@ -122,3 +123,59 @@ def test_what_the_host_confirmed_decides_whether_there_is_a_deploy():
     assert token("d0", "why", 6) != token("d0", "why", 5), "a second attempt must differ from the first"
     assert token("d1", "why", 5, "another system") == "another system (after deploy 5)"
     assert "noon" in deploy_request("d1", Unreachable(since="noon"))["token"]
+
+
+def test_only_a_key_that_was_lost_is_made_again():
+    from components.headscale import reason_for_key
+    from components.host_facts import Unreachable
+
+    assert reason_for_key("bob", facts_of(bob=("valid", 7))) == "serial 1"
+    assert reason_for_key("bob", facts_of(bob=("expired", 7))) == "serial 1"
+    assert reason_for_key("bob", facts_of(bob=("used up", 7))) == "serial 1"
+    assert reason_for_key("bob", facts_of(bob=("unknown", 7))) == "serial 1"
+    assert reason_for_key("bob", facts_of(bob=("revoked", 7))) == "key 7 was revoked on the server"
+    assert reason_for_key("bob", facts_of(bob=("deleted", 8))) == "key 8 was deleted on the server"
+    assert reason_for_key("bob", facts_of(alice=("valid", 7))) == "no key on record (after deploy 3)"
+    assert "noon" in reason_for_key("bob", Unreachable(since="noon"))
+
+
+def test_what_became_of_keys_and_users_is_told_with_what_to_do():
+    from components.headscale import warnings
+    from components.host_facts import Unreachable
+
+    def told(*users: str, **known: tuple[str, int]) -> list[str]:
+        return list(warnings(users, facts_of(**known)))
+
+    assert told("bob", bob=("valid", 7)) == []
+    for state in ("expired", "used up"):
+        (warning,) = told("bob", "carol", bob=(state, 7), carol=("valid", 8))
+        assert f"bob is {state}: `pulumi config set preauthKeySerial" in warning
+    (warning,) = told("bob", bob=("revoked", 7))
+    assert "bob was revoked on the server: `pulumi up` makes a new one" in warning
+    (warning,) = told("robert", bob=("valid", 7))
+    assert "does not name bob any more" in warning
+    assert "stays, with its nodes (2)" in warning
+    assert len(told("bob", "carol", bob=("unknown", 7), carol=("unknown", 8))) == 1
+    assert list(warnings(["bob"], Unreachable(since="noon"))) == []
+
+
+def facts_of(**known: tuple[str, int]) -> HostFacts:
+    """Facts of users, each with the state and the id of its key."""
+    users = {user: UserFacts(key=key, reason="serial 1", state=state, nodes=2) for user, (state, key) in known.items()}
+    return HostFacts(confirmed_digest="", confirmed_token="", deploys_begun=3, differs="", users=users)
+
+
+def test_each_user_has_a_reason_of_its_own(program):
+    users = {name: {"key": 7, "reason": "serial 1", "state": "valid", "nodes": 0} for name in ("alice", "bob")}
+    users["bob"]["state"] = "revoked"
+    inputs = program(users=["alice", "bob"], user_facts=users)
+    reasons = {
+        user: json.loads(inputs[f"headscale-{user}-preauth-key"]["stdin"])["reason"] for user in ("alice", "bob")
+    }
+    assert reasons == {"alice": "serial 1", "bob": "key 7 was revoked on the server"}
+
+
+def test_the_api_key_is_read_again_when_its_file_changes(program, tmp_path: Path):
+    one, other = (sops_file(tmp_path / name, SOPS_VALUES, str(HOST.to_public())) for name in ("one", "other"))
+    asked = [program(secretsFile=str(file))["headscale-api-key"]["stdin"] for file in (one, one, other)]
+    assert asked[0] == asked[1] != asked[2]

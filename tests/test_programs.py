@@ -12,12 +12,12 @@ import pulumi
 import pulumi_hcloud as hcloud
 import pytest
 
-from rehearsal import programs
+from rehearsal import image, programs
 
 VERSIONS = {
     ("pulumi", "version"): "3.250.0",
     ("pulumi-resource-hcloud", "-version"): "1.43.3",
-    ("headscale", "version"): "headscale version v0.29.3",
+    ("headscale", "version"): f"headscale version v{image.pinned('headscale')}",
     ("tailscale", "version"): "1.102.3",
     ("tailscaled", "--version"): "1.102.3",
     ("sops", "--disable-version-check", "--version"): "sops 3.13.3",

@@ -28,7 +28,7 @@ fail() {
 }
 
 check_pushed() {
-  found=$(cd /etc/nixos && find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d ' ' -f 1)
+  found=$(sh /etc/nixos/remote/digest.sh)
   [ "$found" = "$digest" ] ||
     fail "/etc/nixos holds $found, not $digest: changed since the push; run \`pulumi up\` again"
 }
@@ -42,10 +42,12 @@ begin() {
   ls -t "$state"/deploy-*.log 2>/dev/null | tail -n +10 | xargs -r rm --
 }
 
-# systemd-run comes back when activate.sh says that it is ready, or has failed.
+# systemd-run comes back when activate.sh says that it is ready, or has failed. Compiling must not starve what serves
+# meanwhile: root builds in this unit, not in nix-daemon's.
 run() {
   : >"$log"
   systemd-run --quiet --collect --unit "$unit" --property Type=notify --property NotifyAccess=all \
+    --property CPUWeight=20 --property IOWeight=20 --property OOMScoreAdjust=500 \
     --property TimeoutStartSec="$latest" --setenv PATH="$PATH" --setenv HOME=/root --setenv DIGEST="$digest" \
     --property StandardOutput="append:$log" --property StandardError="append:$log" \
     sh /etc/nixos/remote/activate.sh >/dev/null 2>&1 &

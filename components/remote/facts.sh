@@ -9,16 +9,12 @@ confirmed() {
   jq -r ".$1 // empty" "$state/confirmed.json" 2>/dev/null || true
 }
 
-pushed_digest() {
-  (cd /etc/nixos && find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d ' ' -f 1)
-}
-
 differs() {
   system=$(confirmed system)
   [ -n "$system" ] || return 0
   [ "$(readlink -f /run/current-system)" = "$system" ] || echo "the server runs another system"
   [ "$(readlink -f /nix/var/nix/profiles/system)" = "$system" ] || echo "the server would boot another system"
-  [ "$(pushed_digest)" = "$(confirmed digest)" ] || echo "/etc/nixos is not what was deployed"
+  [ "$(sh /etc/nixos/remote/digest.sh)" = "$(confirmed digest)" ] || echo "/etc/nixos is not what was deployed"
 }
 
 main() {

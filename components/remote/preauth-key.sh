@@ -1,10 +1,15 @@
 #!/bin/sh
 # Creates the user if there is none of this exact name, and a new pre-auth key; the user's former key from here expires.
-# stdin: {"user": "admin", "expiration": "24h", "reusable": true, ...}
+# stdin: {"user": "admin", "expiration": "24h", "reusable": true, "ephemeral": false, "tags": [], "reason": "...", ...}
 # stdout: {"key": "hskey-auth-...", "expiresAt": "2026-01-01T00:00:00Z"}
+# Cut off before its record is written, a run leaves a key that nobody was told, and the next run makes another.
 set -eu
 umask 077
 state=/var/lib/headscale-bootstrap
+
+wanted() {
+  printf '%s' "$request" | jq -r "$1"
+}
 
 user_id() {
   headscale users list --output json | jq --arg name "$user" '(. // []) | map(select(.name == $name))[0].id // empty'
@@ -12,15 +17,17 @@ user_id() {
 
 main() {
   request=$(cat)
-  user=$(printf '%s' "$request" | jq -r .user)
+  user=$(wanted .user)
+  record=$state/$user
   [ -n "$(user_id)" ] || headscale users create "$user" --output json >/dev/null
-  reusable=$(printf '%s' "$request" | jq -r .reusable)
-  key=$(headscale preauthkeys create --user "$(user_id)" --reusable="$reusable" \
-    --expiration "$(printf '%s' "$request" | jq -r .expiration)" --output json)
+  made=$(headscale preauthkeys create --user "$(user_id)" --output json --expiration "$(wanted .expiration)" \
+    --reusable="$(wanted .reusable)" --ephemeral="$(wanted .ephemeral)" --tags "$(wanted '.tags | join(",")')")
+  [ ! -e "$record" ] || headscale preauthkeys expire --id "$(jq .key "$record")" >/dev/null
   mkdir -p "$state"
-  [ ! -e "$state/$user" ] || headscale preauthkeys expire --id "$(cat "$state/$user")" >/dev/null
-  printf '%s' "$key" | jq -r .id >"$state/$user"
-  printf '%s' "$key" | jq '{key, expiresAt: (.expiration.seconds | todate)}'
+  printf '%s' "$made" | jq --arg reason "$(wanted .reason)" \
+    '{key: .id, expires: .expiration.seconds, reason: $reason}' >"$state/.$user"
+  mv "$state/.$user" "$record"
+  printf '%s' "$made" | jq '{key, expiresAt: (.expiration.seconds | todate)}'
 }
 
 main "$@"

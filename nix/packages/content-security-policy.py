@@ -1,7 +1,7 @@
 """Prints the Content-Security-Policy of a built headscale-ui as an nginx directive.
 
 Each page starts by one inline script, which the policy must name by its hash: a wrong one is a blank page.
-Anything else inline would be blocked in the browser, so it fails the build here.
+Anything else inline, or from elsewhere, would be blocked in the browser, so it fails the build here.
 """
 
 import base64
@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL)
-ELSE_INLINE = re.compile(r"<style[\s>]|<[^>]+\s(?:on[a-z]+|style)=")
+ELSE_BLOCKED = re.compile(
+    r"<style[\s>]|<base[\s>]|<[^>]+\s(?:on[a-z]+|style)=|<(?!a\s)[^>]+\s(?:src|href)=[\"']?(?:[a-z]+:)?//"
+)
 # Svelte's transitions insert <style>/* empty */</style>; with that refused the UI crashes.
 EMPTY_STYLE = "'sha256-9OlNO0DNEeaVzHL4RZwCLsBHA8WBQ8toBp/4F5XV2nc='"
 
@@ -21,8 +23,8 @@ def script_hash(page: Path) -> str:
     scripts = SCRIPT.findall(text)
     if len(scripts) != 1:
         raise SystemExit(f"{page}: {len(scripts)} inline scripts, expected one")
-    if inline := ELSE_INLINE.search(SCRIPT.sub("", text)):
-        raise SystemExit(f"{page}: {inline[0]!r} is inline and would be blocked")
+    if blocked := ELSE_BLOCKED.search(SCRIPT.sub("", text)):
+        raise SystemExit(f"{page}: {blocked[0]!r} would be blocked")
     digest = hashlib.sha256(scripts[0].encode()).digest()
     found = f"'sha256-{base64.b64encode(digest).decode()}'"
     if found not in text:

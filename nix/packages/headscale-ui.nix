@@ -1,19 +1,24 @@
 # nixpkgs has no headscale-ui. The release is built for the base path /web, and so are its asset URLs.
 {
   fetchzip,
+  lib,
   python3,
   runCommand,
 }:
 let
-  version = "2026.03.17";
-  release = fetchzip {
-    url = "https://github.com/gurucomputing/headscale-ui/releases/download/${version}/headscale-ui.zip";
-    hash = "sha256-+PgogmoY/lEo4cHN3Taf69xAnz7v/E6hsvHsoq+kX4M=";
-    stripRoot = false;
-  };
+  pin = (lib.importJSON ./pins.json).headscale-ui;
 in
-runCommand "headscale-ui-${version}" { nativeBuildInputs = [ python3 ]; } ''
-  mkdir $out
-  cp -r ${release}/web $out/web
-  python3 ${./content-security-policy.py} $out/web > $out/csp.conf
-''
+runCommand "headscale-ui-${pin.version}"
+  {
+    nativeBuildInputs = [ python3 ];
+    src = fetchzip {
+      url = "https://github.com/gurucomputing/headscale-ui/releases/download/${pin.version}/headscale-ui.zip";
+      inherit (pin) hash;
+      stripRoot = false;
+    };
+  }
+  ''
+    mkdir $out
+    cp -r $src/web $out/web
+    python3 ${./content-security-policy.py} $out/web > $out/csp.conf
+  ''

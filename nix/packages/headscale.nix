@@ -2,26 +2,26 @@
 {
   buildGo126Module,
   fetchFromGitHub,
+  lib,
   python3,
 }:
 let
-  version = "0.29.3";
+  pin = (lib.importJSON ./pins.json).headscale;
 in
 buildGo126Module {
   pname = "headscale";
-  inherit version;
+  inherit (pin) version vendorHash;
 
   src = fetchFromGitHub {
     owner = "juanfont";
     repo = "headscale";
-    tag = "v${version}";
-    hash = "sha256-ddJHSEqZd++JeG3UjUwzw7i45FlZYggUwhEG/tDkq0s=";
+    tag = "v${pin.version}";
+    inherit (pin) hash;
   };
-  vendorHash = "sha256-fzKyXNMw/2yAEhaTZu0n1NXatPO2IP0HFA2ey1vZIYM=";
 
   # The program reads its version from Git's stamp, which a build from an archive has not.
   postPatch = ''
-    substituteInPlace hscontrol/types/version.go --replace-fail '"dev"' '"v${version}"'
+    substituteInPlace hscontrol/types/version.go --replace-fail '"dev"' '"v${pin.version}"'
   '';
   subPackages = [ "cmd/headscale" ];
   # The tests start databases.

@@ -2,7 +2,7 @@
   description = "As much of nixpkgs as this project's configuration uses, realised on a Debian 13 container";
 
   outputs =
-    { self }:
+    _:
     let
       systems = [
         "x86_64-linux"
@@ -12,27 +12,7 @@
       lib = import ./lib // {
         inherit nixosSystem;
       };
-      nixosSystem =
-        {
-          system ? null,
-          modules,
-          specialArgs ? { },
-        }:
-        let
-          evaluated = lib.evaluate {
-            modules = [ ./modules ] ++ modules ++ lib.optional (system != null) { nixpkgs.hostPlatform = system; };
-            arguments = {
-              modulesPath = toString ./modules;
-              pkgs = packages evaluated.config.nixpkgs.hostPlatform;
-            }
-            // specialArgs;
-          };
-          failed = builtins.filter (a: !a.assertion) evaluated.config.assertions;
-        in
-        if failed == [ ] then
-          evaluated
-        else
-          throw "Failed assertions:\n${lib.concatMapStringsSep "\n" (a: "- ${a.message}") failed}";
+      nixosSystem = import ./nixos.nix { inherit lib packages; };
     in
     {
       inherit lib;

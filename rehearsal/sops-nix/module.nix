@@ -13,6 +13,13 @@ let
     type = types.listOf types.str;
     default = [ ];
   };
+  paths = mkOption {
+    type = types.listOf types.path;
+    default = [ ];
+  };
+  outsideStore = types.checked "path not in the Nix store" "noun" (
+    v: !lib.hasPrefix builtins.storeDir (toString v)
+  ) types.path;
   secret =
     { name, ... }:
     {
@@ -38,7 +45,7 @@ let
           default = "0400";
         };
         owner = mkOption {
-          type = types.str;
+          type = types.nullOr types.str;
           default = "root";
         };
         restartUnits = strings;
@@ -62,12 +69,16 @@ in
 {
   options.sops = {
     defaultSopsFile = mkOption { type = types.path; };
+    validateSopsFiles = mkOption {
+      type = types.bool;
+      default = true;
+    };
     age.keyFile = mkOption {
-      type = types.nullOr types.str;
+      type = types.nullOr outsideStore;
       default = null;
     };
-    age.sshKeyPaths = strings;
-    gnupg.sshKeyPaths = strings;
+    age.sshKeyPaths = paths;
+    gnupg.sshKeyPaths = paths;
     secrets = mkOption {
       type = types.attrsOf (types.submodule secret);
       default = { };
@@ -81,7 +92,7 @@ in
         message = "No key source configured for sops. Set sops.age.keyFile";
       }
     ];
-    system.activationScripts.setupSecrets = ''
+    system.activationScripts.setupSecrets.text = ''
       echo "setting up secrets..."
       /usr/bin/python3 -I ${./install.py} ${manifest} ${lib.getExe pkgs.sops}
     '';

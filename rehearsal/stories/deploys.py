@@ -22,20 +22,22 @@ NO_SSH_PORT = ("network.nix", "tcp dport 22 accept", "tcp dport 2222 accept")
 OTHER_NGINX = ("nginx.nix", "client_body_timeout 10s;", "client_body_timeout 11s;")
 BAD_NGINX = ("nginx.nix", "client_header_timeout 10s;", "client_header_timeout ten;")
 BAD_POLICY = ("policy.hujson", '"dst": ["*:*"]', '"dst": ["group:nobody-made:*"]')
-NO_MAP = ("headscale.nix", "derp.urls = [ ];", 'derp.urls = [ "https://192.0.2.1/" ];')
+NO_MAP = ("derp-map.nix", "urls = [ ];", 'urls = [ "https://192.0.2.1/" ];')
 BAD_NIX = ("nginx.nix", "enable = true;", "enable = tru;")
 SEARCH_DOMAIN = 'override_local_dns = false; dns.search_domains = [ "example.org" ];'
 RESTARTS_HEADSCALE = ("headscale.nix", "override_local_dns = false;", SEARCH_DOMAIN)
 EVERYBODY = '"src": ["100.64.0.0/10", "fd7a:115c:a1e0::/48"]'
 OTHER_VERSION = ("headscale.nix", '"headscale/version".text = package.version;', '"headscale/version".text = "0.30.0";')
-MIGRATE = "sqlite3 ${state}/db.sqlite 'create table if not exists later (x)'"
+# headscale starts only on tables that it knows, so what a later version would change is played by a row.
+MIGRATE = "sqlite3 ${state}/db.sqlite \"insert or ignore into users (id, name) values (999, 'later')\""
 MIGRATION = (
     "headscale.nix",
     "systemd.services.headscale = {",
-    f'systemd.services.headscale = {{ path = [ pkgs.sqlite ]; preStart = "{MIGRATE}";',
+    f"systemd.services.headscale = {{ path = [ pkgs.sqlite ]; preStart = ''{MIGRATE}'';",
 )
-TABLES = "select name from sqlite_master where type = 'table' order by name"
-ROWS = "select given_name, ipv4, node_key, user_id from nodes union all select name, id, '', '' from users order by 1"
+USERS_AND_NODES = (
+    "select given_name, ipv4, node_key, user_id from nodes union all select name, id, '', '' from users order by 1"
+)
 
 
 class Deploys(Story):
@@ -140,7 +142,7 @@ class Deploys(Story):
                 ended()
             assert self.world.deploys_begun() == before + 1
             assert self.deploying("activating", "active"), "the deploy ended with its connection"
-            return pings()
+        return pings()
 
     def cut(self) -> None:
         """End the sshd that serves deploy.sh, as a lost network would."""
@@ -155,13 +157,14 @@ class Deploys(Story):
             return f"{len(outcome.changed())} commands, no second deploy"
 
     def reboot_in_the_middle(self, what: str, changes: list[Change]) -> None:
-        with self.report.step(f"{what}: `pulumi up` says so, all is as before") as line:
+        with self.report.step(f"{what}: `pulumi up` fails, all is as before") as line:
             before = self.standing()
             with all_edited(changes), self.pinging() as pings, self.up_in_the_background(expect=1) as ended:
                 eventually(lambda: self.deploying("active"), "a deploy that waits to be confirmed", 60)
                 self.world.machines.reboot(self.world.server_id)
-                said = ended()
-            assert "rebooted before the deploy was confirmed" in said, said[-3000:]
+                ended()
+            said = self.world.console("cat", "/var/lib/deployment/reason")
+            assert said == "the server was rebooted before the deploy was confirmed", said
             self.assert_standing(before)
             line.note = pings()
         self.next_one_succeeds()
@@ -178,8 +181,7 @@ class Deploys(Story):
         return f"{unit}: {second.stdout.strip().splitlines()[-1]}"
 
     def pushed_digest(self) -> str:
-        sums = "cd /etc/nixos && find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum"
-        return self.world.console("sh", "-c", sums).split()[0]
+        return self.world.console("sh", "/etc/nixos/remote/digest.sh")
 
     def deploying(self, *states: str) -> str:
         """The unit that deploys, if it is in one of these states."""
@@ -190,13 +192,13 @@ class Deploys(Story):
     # -- what must stand ----------------------------------------------------------------------------------------
 
     def standing(self) -> dict[str, str]:
-        """What runs, what boots, what was confirmed, and headscale's tables, users and nodes."""
+        """What runs, what boots, what was confirmed, and headscale's users and nodes."""
         look = self.world.console
         return {
             "running": look("readlink", "-f", "/run/current-system"),
             "default": look("readlink", "-f", "/nix/var/nix/profiles/system"),
             "confirmed": look("cat", "/var/lib/deployment/confirmed.json"),
-            **{query: look("sqlite3", "/var/lib/headscale/db.sqlite", query) for query in (TABLES, ROWS)},
+            "users and nodes": look("sqlite3", "/var/lib/headscale/db.sqlite", USERS_AND_NODES),
         }
 
     def assert_standing(self, before: dict[str, str]) -> None:

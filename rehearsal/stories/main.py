@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from rehearsal import stun
+from rehearsal import image, stun
 from rehearsal.devices import Device
 from rehearsal.keys import public_key
 from rehearsal.report import Line
@@ -61,7 +61,7 @@ class Main(Story):
             line.note = f"{self.world.look_for_secrets(self.outputs)} secrets looked for"
         with self.report.step("the server became NixOS by the product's script and a reboot") as line:
             line.note = self.became_nixos()
-        with self.report.step("headscale 0.29.3, nginx and sshd run as units") as line:
+        with self.report.step(f"headscale {image.pinned('headscale')}, nginx and sshd run as units") as line:
             line.note = self.units_run()
 
     def host_key(self) -> str:
@@ -92,7 +92,7 @@ class Main(Story):
         for unit in UNITS:
             assert self.world.console("systemctl", "is-active", unit) == "active", unit
         version = self.world.console("headscale", "version")
-        assert "0.29.3" in version, version
+        assert image.pinned("headscale") in version, version
         failed = self.world.console("systemctl", "list-units", "--failed", "--plain", "--no-legend")
         assert failed == "", f"failed units: {failed}"
         return version.splitlines()[0]

@@ -6,12 +6,9 @@ let
     elemAt
     filter
     fromJSON
-    head
-    isString
     length
     listToAttrs
     map
-    match
     readFile
     replaceStrings
     split
@@ -21,17 +18,15 @@ let
   modules = import ./modules.nix { inherit lib; };
   lib = {
     inherit (modules)
+      declared
       evaluate
-      mkAfter
-      mkBefore
       mkDefault
       mkForce
       mkIf
       mkMerge
       mkOption
-      mkOverride
       ;
-    inherit concatStringsSep filter mapAttrs;
+    inherit concatStringsSep filter;
     types = import ./types.nix { inherit lib modules; };
     units = import ./units.nix { inherit lib; };
 
@@ -40,7 +35,9 @@ let
     optionalString = condition: text: if condition then text else "";
     optionalAttrs = condition: set: if condition then set else { };
 
-    concatMapStringsSep = separator: f: values: concatStringsSep separator (map f values);
+    concatMapStringsSep =
+      separator: f: values:
+      concatStringsSep separator (map f values);
     concatLines = concatMapLines (line: line);
     concatMapAttrsLines = f: set: concatMapLines (name: f name set.${name}) (attrNames set);
     hasPrefix = prefix: text: substring 0 (stringLength prefix) text == prefix;
@@ -49,22 +46,14 @@ let
       stringLength suffix <= stringLength text
       && substring (stringLength text - stringLength suffix) (stringLength suffix) text == suffix;
     hasInfix = infix: text: length (split (escapeRegex infix) text) > 1;
-    removePrefix =
-      prefix: text:
-      if lib.hasPrefix prefix text then substring (stringLength prefix) (stringLength text) text else text;
-    escapeShellArg =
-      value:
-      if match "[[:alnum:],._+:@%/-]+" (toString value) != null then
-        toString value
-      else
-        "'${replaceStrings [ "'" ] [ "'\\''" ] (toString value)}'";
     boolToString = value: if value then "true" else "false";
 
     genAttrs = names: f: listToAttrs (map (name: lib.nameValuePair name (f name)) names);
     nameValuePair = name: value: { inherit name value; };
     mapAttrsToList = f: set: map (name: f name set.${name}) (attrNames set);
     mapAttrs' = f: set: listToAttrs (lib.mapAttrsToList f set);
-    filterAttrs = keep: set: listToAttrs (filter (p: keep p.name p.value) (lib.mapAttrsToList lib.nameValuePair set));
+    filterAttrs =
+      keep: set: listToAttrs (filter (p: keep p.name p.value) (lib.mapAttrsToList lib.nameValuePair set));
     unique = builtins.foldl' (seen: v: if builtins.elem v seen then seen else seen ++ [ v ]) [ ];
     partition = builtins.partition;
     last = values: elemAt values (length values - 1);
@@ -72,9 +61,7 @@ let
     importJSON = path: fromJSON (readFile path);
     getExe = package: "${package}/bin/${package.meta.mainProgram or package.pname}";
     getExe' = package: program: "${package}/bin/${program}";
-    versionAtLeast = version: least: builtins.compareVersions version least >= 0;
   };
-  inherit (builtins) mapAttrs;
   concatMapLines = f: values: concatStringsSep "" (map (v: "${f v}\n") values);
   escapeRegex = replaceStrings [ "." ":" "/" ] [ "\\." ":" "/" ];
 in

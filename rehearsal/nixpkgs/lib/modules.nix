@@ -6,7 +6,6 @@ let
     attrNames
     concatLists
     concatMap
-    elem
     filter
     foldl'
     isAttrs
@@ -120,6 +119,22 @@ let
   # Where an option is, for a person to read.
   shown = builtins.concatStringsSep ".";
 
+  # Every option that is declared below `where`, each { path, type }.
+  declared =
+    where: options:
+    concatMap (
+      name:
+      let
+        option = options.${name};
+        here = where ++ [ name ];
+        itself = {
+          path = shown here;
+          type = option.type.name;
+        };
+      in
+      if isOption option then [ itself ] ++ option.type.below here else declared here option
+    ) (attrNames options);
+
   # A tree of options and the definitions for it become a tree of values.
   build =
     {
@@ -147,6 +162,7 @@ let
           build {
             where = where ++ [ name ];
             options = option;
+            inherit freeform;
             definitions = selected;
           };
       known = mapAttrs value options;
@@ -157,7 +173,9 @@ let
     else if freeform != null then
       free // known
     else
-      throw "The option `${shown (where ++ [ (builtins.head first.names) ])}' does not exist in the rehearsal's nixpkgs (${first.file})";
+      throw "The option `${
+        shown (where ++ [ (builtins.head first.names) ])
+      }' does not exist in the rehearsal's nixpkgs (${first.file})";
 
   without =
     names:
@@ -197,7 +215,10 @@ let
     a
     // mapAttrs (
       name: option:
-      if a ? ${name} && !isOption option && !isOption a.${name} then mergeOptions a.${name} option else option
+      if a ? ${name} && !isOption option && !isOption a.${name} then
+        mergeOptions a.${name} option
+      else
+        option
     ) b;
 
   evaluate =
@@ -270,9 +291,9 @@ let
 in
 {
   inherit
+    declared
     evaluate
     isOption
-    mkOverride
     namesIn
     select
     shown
@@ -289,7 +310,5 @@ in
   };
   mkDefault = mkOverride 1000;
   mkForce = mkOverride 50;
-  mkBefore = mkOrder 500;
-  mkAfter = mkOrder 1500;
   mkOption = option: option // { _type = "option"; };
 }

@@ -3,7 +3,6 @@
 let
   inherit (builtins)
     all
-    concatLists
     concatMap
     concatStringsSep
     elem
@@ -23,7 +22,8 @@ let
   inherit (modules) namesIn select valueOf;
 
   isDerivation = value: isAttrs value && value.type or null == "derivation";
-  isPathLike = value: isPath value || isDerivation value || (isString value && lib.hasPrefix "/" value);
+  isPathLike =
+    value: isPath value || isDerivation value || (isString value && lib.hasPrefix "/" value);
 
   shown =
     value:
@@ -43,49 +43,94 @@ let
     else
       throw "A definition for option `${modules.shown where}' is not of type `${type.name}': ${shown first.value} (${first.file})";
 
+  # A part of a type's name, in parentheses unless its class reads well without; the words and classes are nixpkgs'.
+  phrase = classes: type: if elem type.class classes then type.name else "(${type.name})";
+
   # A type of which several definitions must agree.
-  atom =
-    name: isOne:
-    let
-      type = {
-        inherit name;
-        check = isOne;
-        merge =
-          where: definitions:
-          let
-            values = map (d: d.value) (check type where definitions);
-          in
-          if all (v: v == head values) values then
-            head values
-          else
-            throw "The option `${modules.shown where}' has conflicting definitions: ${
-              concatStringsSep ", " (map (d: "${shown d.value} (${d.file})") definitions)
-            }";
-      };
-    in
-    type;
+  atom = name: class: isOne: {
+    inherit name class;
+    check = isOne;
+    below = _: [ ];
+    merge =
+      where: definitions:
+      let
+        values = map (d: d.value) (check (atom name class isOne) where definitions);
+      in
+      if all (v: v == head values) values then
+        head values
+      else
+        throw "The option `${modules.shown where}' has conflicting definitions: ${
+          concatStringsSep ", " (map (d: "${shown d.value} (${d.file})") definitions)
+        }";
+  };
+  noun = name: atom name "noun";
 
   types = {
-    bool = atom "boolean" isBool;
-    int = atom "signed integer" isInt;
-    float = atom "floating point number" isFloat;
-    unsigned = atom "unsigned integer" (v: isInt v && v >= 0);
-    port = atom "16 bit unsigned integer" (v: isInt v && v >= 0 && v <= 65535);
-    str = atom "string" isString;
-    path = atom "absolute path" isPathLike;
-    package = atom "package" (v: isDerivation v || (isPathLike v && lib.hasPrefix builtins.storeDir (toString v)));
-    raw = atom "raw value" (_: true);
-    enum = values: atom "one of ${concatStringsSep ", " (map shown values)}" (v: elem v values);
-    matching = name: pattern: atom name (v: isString v && builtins.match pattern v != null);
+    bool = noun "boolean" isBool;
+    int = noun "signed integer" isInt;
+    float = noun "floating point number" isFloat;
+    unsigned = atom "unsigned integer, meaning >=0" null (v: isInt v && v >= 0);
+    port = noun "16 bit unsigned integer; between 0 and 65535 (both inclusive)" (
+      v: isInt v && v >= 0 && v <= 65535
+    );
+    str = noun "string" isString;
+    singleLineStr = noun "(optionally newline-terminated) single-line string" (
+      v: isString v && builtins.match "[^\n]*\n?" v != null
+    );
+    path = noun "absolute path" isPathLike;
+    package = noun "package" (
+      v: isDerivation v || (isPathLike v && lib.hasPrefix builtins.storeDir (toString v))
+    );
+    attrs = atom "attribute set" null isAttrs;
+    iniAtom =
+      types.nullOr (
+        types.oneOf [
+          types.bool
+          types.int
+          types.float
+          types.str
+        ]
+      )
+      // {
+        name = "INI/keyvalue atom (null, bool, int, float or string)";
+        class = null;
+      };
+    systemdOption = types.data // {
+      name = "systemd option";
+    };
+    unspecified = noun "unspecified value" (_: true);
+    enum =
+      values: atom "one of ${concatStringsSep ", " (map shown values)}" "conjunction" (v: elem v values);
+    strMatching =
+      pattern:
+      types.checked "string matching the pattern ${pattern}" "noun" (
+        v: builtins.match pattern v != null
+      ) types.str;
+    # Another type's values, fewer of them, under a name of their own.
+    checked =
+      name: class: holds: type:
+      type
+      // {
+        inherit name class;
+        check = v: type.check v && holds v;
+        merge =
+          where: definitions:
+          type.merge where (check (types.checked name class holds type) where definitions);
+      };
 
     lines = {
       name = "strings concatenated with \"\\n\"";
+      class = "noun";
       check = isString;
-      merge = where: definitions: concatStringsSep "\n" (map (d: d.value) (check types.lines where definitions));
+      below = _: [ ];
+      merge =
+        where: definitions: concatStringsSep "\n" (map (d: d.value) (check types.lines where definitions));
     };
 
     nullOr = type: {
-      name = "null or ${type.name}";
+      name = "null or ${phrase [ "noun" "conjunction" ] type}";
+      class = "conjunction";
+      inherit (type) below;
       check = v: v == null || type.check v;
       merge =
         where: definitions:
@@ -96,7 +141,9 @@ let
     };
 
     either = a: b: {
-      name = "${a.name} or ${b.name}";
+      name = "${phrase [ "noun" "conjunction" ] a} or ${phrase [ "noun" "conjunction" "composite" ] b}";
+      class = "conjunction";
+      below = where: a.below where ++ b.below where;
       check = v: a.check v || b.check v;
       merge =
         where: definitions:
@@ -105,10 +152,15 @@ let
         else
           b.merge where (check (types.either a b) where definitions);
     };
+    nonEmptyListOf =
+      type:
+      types.checked "non-empty (${(types.listOf type).name})" null (v: v != [ ]) (types.listOf type);
     oneOf = choices: builtins.foldl' types.either (head choices) (builtins.tail choices);
 
     listOf = type: {
-      name = "list of ${type.name}";
+      name = "list of ${phrase [ "noun" "composite" ] type}";
+      class = "composite";
+      below = where: type.below (where ++ [ "*" ]);
       check = isList;
       merge =
         where: definitions:
@@ -125,7 +177,9 @@ let
     };
 
     attrsOf = type: {
-      name = "attribute set of ${type.name}";
+      name = "attribute set of ${phrase [ "noun" "composite" ] type}";
+      class = "composite";
+      below = where: type.below (where ++ [ "<name>" ]);
       check = isAttrs;
       merge =
         where: definitions:
@@ -143,23 +197,41 @@ let
         );
     };
 
-    submodule = module: {
-      name = "submodule";
-      check = isAttrs;
-      merge =
-        where: definitions:
-        (modules.evaluate {
-          inherit where;
-          modules = [ module ];
-          definitions = check (types.submodule module) where definitions;
-          arguments.name = lib.last where;
-        }).config;
-    };
+    submodule =
+      module:
+      let
+        evaluated =
+          where: definitions:
+          modules.evaluate {
+            inherit where definitions;
+            modules = [ module ];
+            arguments.name = lib.last where;
+          };
+      in
+      {
+        name = if module ? freeformType then "open submodule" else "submodule";
+        class = null;
+        below = where: modules.declared where (evaluated where [ ]).options;
+        check = isAttrs;
+        merge =
+          where: definitions: (evaluated where (check (types.submodule module) where definitions)).config;
+      };
 
     # What JSON, YAML and the like can say.
     data = {
       name = "data (null, bool, number, string, path, list or attribute set)";
-      check = v: v == null || isBool v || isInt v || isFloat v || isString v || isPathLike v || isList v || isAttrs v;
+      class = null;
+      below = _: [ ];
+      check =
+        v:
+        v == null
+        || isBool v
+        || isInt v
+        || isFloat v
+        || isString v
+        || isPathLike v
+        || isList v
+        || isAttrs v;
       merge =
         where: definitions:
         if all (d: isAttrs d.value && !isDerivation d.value) definitions then
@@ -167,7 +239,7 @@ let
         else if all (d: isList d.value) definitions then
           (types.listOf types.data).merge where definitions
         else
-          (atom types.data.name types.data.check).merge where definitions;
+          (atom types.data.name null types.data.check).merge where definitions;
     };
   };
 in

@@ -8,11 +8,15 @@ let
       inherit type default;
     };
   flag = option types.bool;
+  nonEmpty = types.checked "string (with check: non-empty)" "noun" (v: v != "") types.str;
+  kernelParameter = types.checked "string, with spaces inside double quotes" "noun" (
+    v: builtins.match "([^\"[:space:]]|\"[^\"]*\")+" v != null
+  ) types.str;
   fileSystem.options = {
-    device = mkOption { type = types.str; };
-    fsType = option types.str "auto";
+    device = option (types.nullOr nonEmpty) null;
+    fsType = option nonEmpty "auto";
     autoResize = flag false;
-    options = option (types.listOf types.str) [ "defaults" ];
+    options = option (types.nonEmptyListOf nonEmpty) [ "defaults" ];
   };
 in
 {
@@ -20,7 +24,7 @@ in
     boot = {
       growPartition = flag false;
       initrd.systemd.enable = flag true;
-      kernelParams = option (types.listOf types.str) [ ];
+      kernelParams = option (types.listOf kernelParameter) [ ];
       tmp.cleanOnBoot = flag false;
       loader.efi.efiSysMountPoint = option types.str "/boot";
       loader.grub = {
@@ -31,6 +35,7 @@ in
       };
     };
     fileSystems = option (types.attrsOf (types.submodule fileSystem)) { };
+    services.tailscale.enable = flag false;
     security.lsm = option (types.listOf types.str) [ ];
     zramSwap.enable = flag false;
   };

@@ -22,7 +22,7 @@ let
     postRun = types.lines;
     reloadServices = types.listOf types.str;
     renewInterval = types.str;
-    server = types.str;
+    server = types.nullOr types.str;
     webroot = types.nullOr types.str;
   };
   fallback = {

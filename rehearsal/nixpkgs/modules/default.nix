@@ -2,13 +2,18 @@
   imports = [
     ./accepted.nix
     ./acme.nix
+    ./apparmor.nix
+    ./audit.nix
     ./environment.nix
+    ./fail2ban.nix
     ./firewall.nix
     ./headscale.nix
+    ./journald.nix
     ./networkd.nix
     ./nginx.nix
     ./nix.nix
     ./openssh.nix
+    ./sysctl.nix
     ./system.nix
     ./systemd.nix
     ./users.nix

@@ -62,15 +62,6 @@ in
       type = types.listOf types.package;
       default = [ ];
     };
-    variables = mkOption {
-      type = types.attrsOf types.str;
-      default = { };
-    };
-    sessionPath = mkOption {
-      type = types.str;
-      readOnly = true;
-      default = sessionPath;
-    };
   };
 
   config = {
@@ -111,19 +102,17 @@ in
       '';
       "profile".text = ''
         export PATH=${sessionPath}
-        ${lib.concatMapAttrsLines (
-          name: value: "export ${name}=${lib.escapeShellArg value}"
-        ) config.environment.variables}'';
+      '';
       "security".source = "${kept}/security";
       "shells".text = "/run/current-system/sw/bin/bash\n";
       "ssl/certs/ca-certificates.crt".source = "/usr/lib/rehearsal/ca.crt";
       "ssl/openssl.cnf".source = "${kept}/ssl/openssl.cnf";
-      "systemd/journald.conf".text = "[Journal]\nStorage=persistent\n";
       # Debian's own generator would bring cloud-init to life again.
       "systemd/system-generators/cloud-init-generator".source = "/dev/null";
       "systemd/system-preset/00-nixos.preset".text = "ignore *\n";
     };
     system.build = {
+      inherit sessionPath;
       path = pkgs.build {
         pname = "system-path";
         builder = ../system/path.sh;

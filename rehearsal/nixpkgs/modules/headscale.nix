@@ -26,7 +26,6 @@ let
   };
   typed = {
     server_url = option types.str "http://127.0.0.1:8080";
-    listen_addr = option types.str "${headscale.address}:${toString headscale.port}";
     noise.private_key_path = option types.path "/var/lib/headscale/noise_private.key";
     prefixes.v4 = option types.str "100.64.0.0/10";
     prefixes.v6 = option types.str "fd7a:115c:a1e0::/48";
@@ -38,13 +37,14 @@ let
     derp.paths = option (types.listOf types.path) [ ];
     derp.auto_update_enabled = option types.bool true;
     derp.update_frequency = option types.str "24h";
+    derp.server.private_key_path = option types.path "/var/lib/headscale/derp_server_private.key";
     ephemeral_node_inactivity_timeout = option types.str "30m";
     database.type = option (types.enum [
       "sqlite"
       "sqlite3"
       "postgres"
     ]) "sqlite";
-    database.sqlite.path = option types.str "/var/lib/headscale/db.sqlite";
+    database.sqlite.path = option (types.nullOr types.str) "/var/lib/headscale/db.sqlite";
     database.sqlite.write_ahead_log = option types.bool true;
     log.level = option types.str "info";
     log.format = option types.str "text";
@@ -60,15 +60,6 @@ let
     ]) "file";
     policy.path = option (types.nullOr types.path) null;
   };
-  # A group of settings is free as well: only what is named above has a type.
-  opened =
-    options:
-    types.submodule {
-      options = builtins.mapAttrs (
-        _: o: if o ? _type then o else mkOption { type = opened o; default = { }; }
-      ) options;
-      freeformType = types.attrsOf types.data;
-    };
   fixed = {
     disable_check_updates = true;
     unix_socket = "/run/headscale/headscale.sock";
@@ -77,12 +68,15 @@ in
 {
   options.services.headscale = {
     enable = option types.bool false;
-    package = mkOption { type = types.package; };
+    package = option types.package pkgs.headscale;
     user = option types.str "headscale";
     group = option types.str "headscale";
     address = option types.str "127.0.0.1";
     port = option types.port 8080;
-    settings = option (opened typed) { };
+    settings = option (types.submodule {
+      options = typed;
+      freeformType = types.attrsOf types.data;
+    }) { };
     configFile = mkOption {
       type = types.path;
       readOnly = true;
@@ -102,7 +96,9 @@ in
         message = "dns.nameservers.global must be set when overriding local DNS";
       }
     ];
-    services.headscale.settings = fixed;
+    services.headscale.settings = fixed // {
+      listen_addr = lib.mkDefault "${headscale.address}:${toString headscale.port}";
+    };
     environment.etc."headscale/config.yaml".text = builtins.toJSON fixed;
     environment.systemPackages = [ headscale.package ];
     users.users.${headscale.user} = {
@@ -128,18 +124,24 @@ in
         StateDirectory = "headscale";
         StateDirectoryMode = "0750";
         UMask = "0077";
-        AmbientCapabilities = "CAP_CHOWN";
-        CapabilityBoundingSet = "CAP_CHOWN";
+        AmbientCapabilities = [ "CAP_CHOWN" ];
+        CapabilityBoundingSet = [ "CAP_CHOWN" ];
         LockPersonality = true;
         NoNewPrivileges = true;
         PrivateDevices = true;
         PrivateMounts = true;
         PrivateTmp = true;
         ProcSubset = "pid";
+        ProtectClock = true;
+        ProtectControlGroups = true;
         ProtectHome = true;
+        ProtectHostname = true;
+        ProtectKernelLogs = true;
+        ProtectKernelModules = true;
         ProtectKernelTunables = true;
         ProtectProc = "invisible";
         ProtectSystem = "strict";
+        RemoveIPC = true;
         RestrictAddressFamilies = "AF_INET AF_INET6 AF_UNIX";
         RestrictNamespaces = true;
         RestrictRealtime = true;

@@ -3,7 +3,7 @@
 let
   inherit (lib) mkOption types;
   section = mkOption {
-    type = types.attrsOf types.data;
+    type = types.attrsOf types.systemdOption;
     default = { };
   };
   network.options = {
@@ -16,7 +16,7 @@ let
       default = [ ];
     };
     routes = mkOption {
-      type = types.listOf (types.attrsOf types.data);
+      type = types.listOf (types.attrsOf types.systemdOption);
       default = [ ];
     };
   };
@@ -39,8 +39,12 @@ in
   options = {
     networking = {
       hostName = mkOption {
-        type = types.matching "a host name" "[[:alnum:]]([[:alnum:]_-]{0,61}[[:alnum:]])?";
+        type = types.strMatching "^$|^[[:alnum:]]([[:alnum:]_-]{0,61}[[:alnum:]])?$";
         default = "nixos";
+      };
+      hosts = mkOption {
+        type = types.attrsOf (types.listOf types.str);
+        default = { };
       };
       useDHCP = mkOption {
         type = types.bool;

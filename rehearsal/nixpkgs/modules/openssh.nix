@@ -13,45 +13,50 @@ let
       inherit type default;
     };
   flag = option types.bool;
+  maybe = type: option (types.nullOr type);
   known = {
-    Ciphers = option (types.nullOr (types.listOf types.str)) null;
-    KbdInteractiveAuthentication = flag true;
-    KexAlgorithms = option (types.nullOr (types.listOf types.str)) null;
-    LogLevel = option types.str "INFO";
-    Macs = option (types.nullOr (types.listOf types.str)) null;
-    PasswordAuthentication = flag true;
-    PermitRootLogin = option (types.enum [
+    AllowUsers = maybe (types.listOf types.str) null;
+    Ciphers = maybe (types.listOf types.str) null;
+    KbdInteractiveAuthentication = maybe types.bool true;
+    KexAlgorithms = maybe (types.listOf types.str) null;
+    LogLevel = maybe (types.enum [
+      "QUIET"
+      "FATAL"
+      "ERROR"
+      "INFO"
+      "VERBOSE"
+      "DEBUG"
+      "DEBUG1"
+      "DEBUG2"
+      "DEBUG3"
+    ]) "INFO";
+    Macs = maybe (types.listOf types.str) null;
+    PasswordAuthentication = maybe types.bool true;
+    PermitRootLogin = maybe (types.enum [
       "yes"
       "without-password"
       "prohibit-password"
       "forced-commands-only"
       "no"
     ]) "prohibit-password";
-    StrictModes = flag true;
-    UsePAM = flag true;
-    X11Forwarding = flag false;
-  };
-  atom = types.nullOr (
-    types.oneOf [
-      types.bool
-      types.int
-      types.str
-    ]
-  );
-  hostKey.options = {
-    path = mkOption { type = types.path; };
-    type = mkOption { type = types.str; };
+    StrictModes = maybe types.bool true;
+    UsePAM = maybe types.bool true;
+    X11Forwarding = maybe types.bool false;
   };
   said =
-    value:
+    name: value:
     if builtins.isBool value then
       (if value then "yes" else "no")
-    else if builtins.isList value then
+    else if builtins.isList value && name != "AllowUsers" then
       builtins.concatStringsSep "," value
     else
       toString value;
   configured = lib.filterAttrs (_: v: v != null) sshd.settings;
-  keyFiles = [ "/etc/ssh/authorized_keys.d/%u" ] ++ lib.optional sshd.authorizedKeysInHomedir "%h/.ssh/authorized_keys" ++ sshd.authorizedKeysFiles;
+  keyFiles = [
+    "/etc/ssh/authorized_keys.d/%u"
+  ]
+  ++ lib.optional sshd.authorizedKeysInHomedir "%h/.ssh/authorized_keys"
+  ++ sshd.authorizedKeysFiles;
   pam = session: ''
     auth required pam_unix.so
     account required pam_unix.so
@@ -66,10 +71,10 @@ in
     authorizedKeysFiles = option (types.listOf types.str) [ ];
     authorizedKeysInHomedir = flag true;
     ports = option (types.listOf types.port) [ 22 ];
-    hostKeys = option (types.listOf (types.submodule hostKey)) [ ];
+    hostKeys = option (types.listOf types.attrs) [ ];
     settings = option (types.submodule {
       options = known;
-      freeformType = types.attrsOf atom;
+      freeformType = types.attrsOf types.iniAtom;
     }) { };
   };
 
@@ -77,13 +82,13 @@ in
     networking.firewall.allowedTCPPorts = lib.optionals sshd.openFirewall sshd.ports;
     environment.etc = {
       "ssh/sshd_config".text = ''
-        ${lib.concatMapAttrsLines (name: value: "${name} ${said value}") configured}
+        ${lib.concatMapAttrsLines (name: value: "${name} ${said name value}") configured}
         AuthorizedKeysFile ${toString keyFiles}
         ${lib.concatLines (map (key: "HostKey ${key.path}") sshd.hostKeys)}
         ${lib.concatLines (map (port: "Port ${toString port}") sshd.ports)}
         Subsystem sftp /usr/lib/openssh/sftp-server
         # NixOS's PATH for sessions comes from its own PAM.
-        SetEnv PATH=${config.environment.sessionPath}
+        SetEnv PATH=${config.system.build.sessionPath}
       '';
       "pam.d/sshd".text = pam "session optional pam_systemd.so";
       "pam.d/systemd-user".text = pam "session optional pam_systemd.so";

@@ -8,32 +8,41 @@
 let
   inherit (lib) mkOption types;
   scripts = builtins.attrNames config.system.activationScripts;
+  script.options = {
+    text = mkOption { type = types.lines; };
+    deps = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+    };
+  };
+  textOf = script: if builtins.isString script then script else script.text;
 in
 {
   options = {
     assertions = mkOption {
-      type = types.listOf types.raw;
+      type = types.listOf types.unspecified;
       default = [ ];
     };
     nixpkgs.hostPlatform = mkOption {
-      type = types.enum [
-        "x86_64-linux"
-        "aarch64-linux"
-      ];
+      type = types.either types.str types.attrs;
     };
-    system.stateVersion = mkOption {
-      type = types.matching "a release, e.g. 26.05" "[0-9]{2}\\.[0-9]{2}";
-    };
+    system.stateVersion = mkOption { type = types.str; };
     system.activationScripts = mkOption {
-      type = types.attrsOf types.lines;
+      type = types.attrsOf (types.either types.str (types.submodule script));
       default = { };
     };
     system.build = mkOption {
-      type = types.attrsOf types.raw;
+      type = types.submodule { freeformType = types.attrsOf types.unspecified; };
       default = { };
     };
   };
 
+  config.assertions = [
+    {
+      assertion = builtins.match "[0-9]{2}\\.[0-9]{2}" config.system.stateVersion != null;
+      message = "${config.system.stateVersion} is an invalid value for 'system.stateVersion'; it must be in the format YY.MM";
+    }
+  ];
   config.system.build.toplevel = pkgs.build {
     pname = "nixos-system-${config.networking.hostName}";
     version = "${config.system.stateVersion}.rehearsal";
@@ -62,6 +71,8 @@ in
         inherit (config.boot) kernelParams;
       };
     };
-    scripts = lib.concatMapStringsSep "\n" (name: config.system.activationScripts.${name}) scripts;
+    scripts = lib.concatMapStringsSep "\n" (
+      name: textOf config.system.activationScripts.${name}
+    ) scripts;
   };
 }

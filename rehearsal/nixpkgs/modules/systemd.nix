@@ -11,6 +11,12 @@ let
     type = types.listOf types.str;
     default = [ ];
   };
+  unitNames = mkOption {
+    type = types.listOf (
+      types.strMatching "[a-zA-Z0-9@%:_.\\-]+[.](service|socket|device|mount|automount|swap|target|path|timer|scope|slice)"
+    );
+    default = [ ];
+  };
   text = mkOption {
     type = types.lines;
     default = "";
@@ -24,32 +30,34 @@ let
     default = false;
   };
   settings = mkOption {
-    type = types.attrsOf types.data;
+    type = types.attrsOf types.systemdOption;
     default = { };
-  };
-  paths = mkOption {
-    type = types.listOf (types.either types.str types.path);
-    default = [ ];
   };
 
   unit = {
     enable = yes;
     description = mkOption {
-      type = types.str;
+      type = types.singleLineStr;
       default = "";
     };
-    after = strings;
-    before = strings;
-    bindsTo = strings;
-    conflicts = strings;
-    partOf = strings;
-    requires = strings;
-    wants = strings;
-    wantedBy = strings;
-    requiredBy = strings;
+    after = unitNames;
+    before = unitNames;
+    bindsTo = unitNames;
+    conflicts = unitNames;
+    partOf = unitNames;
+    requires = unitNames;
+    wants = unitNames;
+    wantedBy = unitNames;
+    requiredBy = unitNames;
     unitConfig = settings;
-    restartTriggers = paths;
-    reloadTriggers = paths;
+    restartTriggers = mkOption {
+      type = types.listOf types.unspecified;
+      default = [ ];
+    };
+    reloadTriggers = mkOption {
+      type = types.listOf types.systemdOption;
+      default = [ ];
+    };
     overrideStrategy = mkOption {
       type = types.enum [
         "asDropinIfExists"
@@ -61,7 +69,15 @@ let
   service = unit // {
     serviceConfig = settings;
     environment = mkOption {
-      type = types.attrsOf (types.nullOr types.str);
+      type = types.attrsOf (
+        types.nullOr (
+          types.oneOf [
+            types.str
+            types.path
+            types.package
+          ]
+        )
+      );
       default = { };
     };
     path = mkOption {
@@ -148,7 +164,9 @@ let
     lib.mapAttrs' (name: u: lib.nameValuePair "${name}.${kind}" (written kind (render name u) u)) units;
   units =
     suffixed "service" serviceText config.systemd.services
-    // suffixed "timer" (_: t: unitSection t + lib.units.section "Timer" t.timerConfig) config.systemd.timers
+    // suffixed "timer" (
+      _: t: unitSection t + lib.units.section "Timer" t.timerConfig
+    ) config.systemd.timers
     // suffixed "target" (_: unitSection) config.systemd.targets;
 in
 {
@@ -170,12 +188,17 @@ in
 
   config = {
     # Debian's, run when /usr is newer than /etc; NixOS has none of them.
-    systemd.services = lib.genAttrs [
-      "ldconfig"
-      "systemd-journal-catalog-update"
-      "systemd-sysusers"
-      "systemd-update-done"
-    ] (_: { enable = false; });
+    systemd.services =
+      lib.genAttrs
+        [
+          "ldconfig"
+          "systemd-journal-catalog-update"
+          "systemd-sysusers"
+          "systemd-update-done"
+        ]
+        (_: {
+          enable = false;
+        });
     environment.etc."systemd/system".source = pkgs.build {
       pname = "system-units";
       builder = ../system/units.sh;

@@ -5,47 +5,50 @@
 }:
 let
   inherit (lib) mkOption types;
-  user =
-    { name, ... }:
-    {
-      options = {
-        uid = mkOption {
-          type = types.nullOr types.int;
-          default = null;
-        };
-        group = mkOption {
-          type = types.str;
-          default = "";
-        };
-        extraGroups = mkOption {
-          type = types.listOf types.str;
-          default = [ ];
-        };
-        home = mkOption {
-          type = types.path;
-          default = "/var/empty";
-        };
-        description = mkOption {
-          type = types.str;
-          default = "";
-        };
-        isSystemUser = mkOption {
-          type = types.bool;
-          default = false;
-        };
-        openssh.authorizedKeys.keys = mkOption {
-          type = types.listOf types.str;
-          default = [ ];
-        };
+  withoutColons =
+    type:
+    types.checked "${type.name}, not containing newlines or colons" null (
+      v: builtins.match "[^:\n]*" (toString v) != null
+    ) type;
+  user = {
+    options = {
+      uid = mkOption {
+        type = types.nullOr types.int;
+        default = null;
+      };
+      group = mkOption {
+        type = types.str;
+        default = "";
+      };
+      extraGroups = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+      };
+      home = mkOption {
+        type = withoutColons types.path;
+        default = "/var/empty";
+      };
+      description = mkOption {
+        type = withoutColons types.str;
+        default = "";
+      };
+      isSystemUser = mkOption {
+        type = types.bool;
+        default = false;
+      };
+      openssh.authorizedKeys.keys = mkOption {
+        type = types.listOf types.singleLineStr;
+        default = [ ];
       };
     };
+  };
   group.options = {
     gid = mkOption {
       type = types.nullOr types.int;
       default = null;
     };
     members = mkOption {
-      type = types.listOf types.str;
+      type = types.listOf (withoutColons types.str);
       default = [ ];
     };
   };
@@ -69,16 +72,17 @@ in
   };
 
   config = {
-    assertions = lib.mapAttrsToList (name: _: {
-      assertion = false;
-      message = "users.users.${name}.group is unset";
-    }) homeless
-    ++ [
-      {
-        assertion = config.users.mutableUsers || withKeys ? root;
-        message = "Neither the root account nor any wheel user has a password or SSH authorized key.";
-      }
-    ];
+    assertions =
+      lib.mapAttrsToList (name: _: {
+        assertion = false;
+        message = "users.users.${name}.group is unset";
+      }) homeless
+      ++ [
+        {
+          assertion = config.users.mutableUsers || withKeys ? root;
+          message = "Neither the root account nor any wheel user has a password or SSH authorized key.";
+        }
+      ];
     users.users.root = {
       uid = 0;
       group = "root";

@@ -81,10 +81,13 @@ let
     inherit lib system build;
     callPackage = function: arguments: call (import function) arguments;
 
+    apparmor-parser = debian "apparmor-parser" [ "apparmor" ] "apparmor_parser";
+    audit = debian "audit" [ "auditd" ] "auditd";
     bash = debian "bash" [ "bash" ] "bash";
     coreutils = debian "coreutils" [ "coreutils" ] "coreutils";
     curl = debian "curl" [ "curl" ] "curl";
     diffutils = debian "diffutils" [ "diffutils" ] "diff";
+    fail2ban = debian "fail2ban" [ "fail2ban" ] "fail2ban-client";
     findutils = debian "findutils" [ "findutils" ] "find";
     gnugrep = debian "gnugrep" [ "grep" ] "grep";
     gnused = debian "gnused" [ "sed" ] "sed";
@@ -100,6 +103,8 @@ let
     sqlite = debian "sqlite" [ "sqlite3" ] "sqlite3";
     systemd = debian "systemd" [ "systemd" "systemd-sysv" "systemd-resolved" ] "systemctl";
     nix = rehearsed "nix" "nix nix-env nix-store nix-collect-garbage";
+    age = rehearsed "age" "age-keygen";
+    headscale = rehearsed "headscale" "headscale";
     sops = rehearsed "sops" "sops";
 
     # What NixOS puts on PATH without being asked.
@@ -173,6 +178,14 @@ let
         }
       );
 
+    testers.runNixOSTest = import ./vm-test.nix {
+      inherit
+        build
+        lib
+        packages
+        system
+        ;
+    };
     buildGo126Module = import ./go.nix { inherit build; };
     fetchFromGitHub = { owner, repo, tag, hash }: { inherit owner repo tag hash; };
     fetchzip =

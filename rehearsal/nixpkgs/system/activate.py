@@ -43,17 +43,24 @@ def set_up_etc(system: Path, entries: dict[str, dict[str, str]]) -> None:
     copied = set(COPIED.read_text().split("\n")) if COPIED.exists() else set()
     for name, entry in entries.items():
         if entry["mode"] == "symlink":
-            link(ETC / name, STATIC / name)
+            for part in parts(name):
+                link(ETC / part, STATIC / part)
         else:
             copy(STATIC / name, ETC / name, entry)
     for path in ours(ETC):
-        if str(path.relative_to(ETC)) not in entries:
+        if not os.path.lexists(STATIC / path.relative_to(ETC)):
             path.unlink()
     still = {name for name, entry in entries.items() if entry["mode"] != "symlink"}
     for name in filter(None, copied - still):
         if name not in entries:
             (ETC / name).unlink(missing_ok=True)
     COPIED.write_text("\n".join(sorted(still)))
+
+
+def parts(name: str) -> list[str]:
+    """Return the links that an entry is: itself, or those that its source's pattern put into a directory."""
+    static = STATIC / name
+    return [name] if static.is_symlink() else [f"{name}/{part.name}" for part in static.iterdir()]
 
 
 def ours(directory: Path) -> list[Path]:

@@ -1,0 +1,93 @@
+# Tailscale's relays as a file: from headscale's source at first, then refreshed daily, and never by a bad map.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  name = "derp-map";
+  map = "/var/lib/${name}/derp.yaml";
+  packaged = "${config.services.headscale.package}/share/headscale/derp.yaml";
+  refresh = pkgs.writeShellApplication {
+    name = "refresh-derp-map";
+    runtimeInputs = [
+      pkgs.coreutils
+      pkgs.curl
+      pkgs.python3
+    ];
+    text = builtins.readFile ./refresh-derp-map.sh;
+  };
+in
+{
+  # headscale does not start when a map's URL cannot be fetched, or its file is missing.
+  # "Updating" means to it reading the file again, without a restart.
+  services.headscale.settings.derp = {
+    urls = [ ];
+    paths = [ map ];
+    auto_update_enabled = true;
+    update_frequency = "1h";
+  };
+  systemd.tmpfiles.rules = [
+    "d /var/lib/${name} 0755 ${name} ${name}"
+    "C ${map} 0644 ${name} ${name} - ${packaged}"
+  ];
+
+  users.users.${name} = {
+    isSystemUser = true;
+    group = name;
+  };
+  users.groups.${name} = { };
+
+  # Not at boot and not when one was missed: a map of yesterday is a good map.
+  systemd.timers.${name} = {
+    description = "Refresh Tailscale's DERP map daily";
+    wantedBy = [ "timers.target" ];
+    timerConfig.OnCalendar = "daily";
+    timerConfig.RandomizedDelaySec = "6h";
+  };
+  systemd.services.${name} = {
+    description = "Refresh Tailscale's DERP map";
+    environment = {
+      SOURCE = "https://controlplane.tailscale.com/derpmap/default";
+      MAP = map;
+      CONVERTER = "${./packages/derp-map.py}";
+      PATIENCE = "30";
+    };
+    serviceConfig = {
+      Type = "oneshot";
+      ExecStart = lib.getExe refresh;
+      TimeoutStartSec = 180;
+      User = name;
+      Group = name;
+      StateDirectory = name;
+      UMask = "0022";
+      CapabilityBoundingSet = "";
+      LockPersonality = true;
+      MemoryDenyWriteExecute = true;
+      NoNewPrivileges = true;
+      PrivateDevices = true;
+      PrivateTmp = true;
+      ProcSubset = "pid";
+      ProtectClock = true;
+      ProtectControlGroups = true;
+      ProtectHome = true;
+      ProtectHostname = true;
+      ProtectKernelLogs = true;
+      ProtectKernelModules = true;
+      ProtectKernelTunables = true;
+      ProtectProc = "invisible";
+      ProtectSystem = "strict";
+      RemoveIPC = true;
+      RestrictAddressFamilies = "AF_INET AF_INET6 AF_UNIX";
+      RestrictNamespaces = true;
+      RestrictRealtime = true;
+      RestrictSUIDSGID = true;
+      SystemCallArchitectures = "native";
+      SystemCallFilter = [
+        "@system-service"
+        "~@privileged @resources"
+      ];
+    };
+  };
+}

@@ -1,0 +1,2 @@
+// Leaves for another page and does not wait for it.
+(url) => location.assign(url)
