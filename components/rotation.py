@@ -26,10 +26,9 @@ async def accepted_keys(address: str, private_keys: Sequence[str], host_keys: Se
         )
         return configured
     if found == configured:
-        pulumi.log.warn(
-            "the server takes the configured SSH keys: `pulumi config rm` of headscale:formerDeployKey and "
-            "headscale:formerSshHostKey forgets those of before"
-        )
+        former = {"formerDeployKey": private_keys[1:], "formerSshHostKey": host_keys[1:]}
+        forget = " and ".join(f"`pulumi config rm headscale:{name}`" for name, keys in former.items() if keys)
+        pulumi.log.warn(f"the server takes the configured SSH keys: {forget} forgets what was before")
     return found
 
 

@@ -130,7 +130,7 @@ def test_no_secret_is_in_arguments_or_environment(operator: Operator, key: str):
     # What a private SSH key's first line holds is the same in all.
     secret = {line for line in lines if not line.startswith("b3BlbnNzaC1rZXk")}
     log = Path(operator.log).read_text()
-    assert "PATH=" in log and " config set " in f" {log}".replace("\n", " ")
+    assert "\nPATH=" in log and " set --secret " in log
     assert [line for line in secret if line in log] == []
 
 

@@ -21,7 +21,9 @@ ON_SERVER = ("boot", "etc", "home", "nix", "opt", "root", "run", "srv", "tmp", "
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 FORMER = {"deploy-key": "formerDeployKey", "host-key": "formerSshHostKey"}
 # Whatever logs in does so anew: it has another key, or expects another.
-COMMANDS = DEPLOY | {"headscale-certificates", "headscale-api-key", "headscale-admin-preauth-key"}
+COMMANDS = DEPLOY | {
+    *("headscale-certificates", "headscale-api-key", "headscale-former-users", "headscale-admin-preauth-key"),
+}
 SSH_KEYS = dict.fromkeys(COMMANDS, "update") | {"nixos-keys": "replace"}
 
 
@@ -107,7 +109,7 @@ class Rotation(Story):
             self.assert_nothing_to_do()
             if former := FORMER.get(key):
                 said = self.world.stack.preview().output
-                assert "forgets those of before" in said, said
+                assert f"`pulumi config rm headscale:{former}` forgets" in said, said
                 self.world.stack.unset(former)
                 self.assert_nothing_to_do()
                 line.note = f"headscale:{former}"
