@@ -84,22 +84,33 @@ class HeadscaleBootstrap(pulumi.ComponentResource):
             "serial": args.serial,
             "reason": args.facts.apply(lambda facts: reason_for_key(user, facts)),
         }
-        return self._answer(f"{name}-preauth-key", "preauth-key.sh", wanted, after)
+        # Run once for a request: another SSH key to log in with is no reason for another pre-auth key.
+        return self._answer(f"{name}-preauth-key", "preauth-key.sh", wanted, after, once=True)
 
-    def _answer(self, name: str, script: str, request: dict, after: pulumi.Resource) -> pulumi.Output[dict[str, str]]:
-        return self._run(name, script, request, after, secret=True).stdout.apply(json.loads)
+    def _answer(
+        self, name: str, script: str, request: dict, after: pulumi.Resource, once: bool = False
+    ) -> pulumi.Output[dict[str, str]]:
+        return self._run(name, script, request, after, secret=True, once=once).stdout.apply(json.loads)
 
     def _run(
-        self, name: str, script: str, request: dict, after: pulumi.Resource, secret: bool = False
+        self,
+        name: str,
+        script: str,
+        request: dict,
+        after: pulumi.Resource,
+        secret: bool = False,
+        once: bool = False,
     ) -> remote.Command:
+        stdin = pulumi.Output.json_dumps(request | {"serverId": self._args.server_id})
         return command(
             name,
             f"sh /etc/nixos/remote/{script}",
-            pulumi.Output.json_dumps(request | {"serverId": self._args.server_id}),
+            stdin,
             connection=self._args.connection,
             parent=self,
             after=after,
             secret=secret,
+            once_for=[stdin] if once else None,
         )
 
 

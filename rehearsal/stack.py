@@ -182,4 +182,5 @@ def _operations(events: Path) -> Iterator[tuple[str, str]]:
     for line in events.read_text().splitlines() if events.exists() else []:
         step = json.loads(line).get("resourcePreEvent", {}).get("metadata")
         if step:
-            yield step["urn"].rsplit("::", 1)[1], step["op"]
+            operation = "replace" if "replace" in step["op"] else step["op"]
+            yield step["urn"].rsplit("::", 1)[1], operation

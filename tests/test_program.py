@@ -179,3 +179,9 @@ def test_the_api_key_is_read_again_when_its_file_changes(program, tmp_path: Path
     one, other = (sops_file(tmp_path / name, SOPS_VALUES, str(HOST.to_public())) for name in ("one", "other"))
     asked = [program(secretsFile=str(file))["headscale-api-key"]["stdin"] for file in (one, one, other)]
     assert asked[0] == asked[1] != asked[2]
+
+
+def test_another_ssh_key_asks_for_no_other_preauth_key(program):
+    inputs = program()["headscale-admin-preauth-key"]
+    assert inputs["triggers"] == [inputs["stdin"]]
+    assert "BEGIN OPENSSH" not in json.dumps(inputs["triggers"])

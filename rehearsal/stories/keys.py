@@ -13,7 +13,7 @@ from rehearsal.story import DEPLOY, HEADSCALE, JOIN_TIMEOUT, UI, Story
 from rehearsal.wait import eventually
 
 ALICE, BOB, ROBERT = (f"headscale-{user}-preauth-key" for user in ("alice", "bob", "robert"))
-RENAMED = {ALICE: "update", BOB: "delete", ROBERT: "create", "headscale-former-users": "update"}
+RENAMED = {ALICE: "replace", BOB: "delete", ROBERT: "create", "headscale-former-users": "update"}
 LOST = {"alice": "revoked", "bob": "deleted"}
 SECRET_FILES = {
     "/run/secrets/headscale_api_key": "root 400",
@@ -90,7 +90,7 @@ class Keys(Story):
             self.world.console("headscale", "preauthkeys", "expire", "--id", self.recorded("alice"))
             self.world.console("headscale", "preauthkeys", "delete", "--id", self.recorded("bob"))
             seen = self.world.stack.preview("--diff")
-            assert seen.changed() == {ALICE: "update", BOB: "update"}, seen.changed()
+            assert seen.changed() == {ALICE: "replace", BOB: "replace"}, seen.changed()
             reasons = [f"key {self.recorded(user)} was {how} on the server" for user, how in LOST.items()]
             assert all(reason in seen.output for reason in reasons), seen.output
             line.note = ", ".join(reasons)
@@ -159,7 +159,7 @@ class Keys(Story):
 
     def renews(self, *keys: str) -> None:
         outcome = self.world.stack.up()
-        assert outcome.changed() == dict.fromkeys(keys, "update"), outcome.changed()
+        assert outcome.changed() == dict.fromkeys(keys, "replace"), outcome.changed()
         self.outputs = self.world.stack.outputs()
 
     # -- users --------------------------------------------------------------------------------------------------
