@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # kill_at_line.sh LINE SCRIPT ARGUMENT...: runs a POSIX script that is killed before it executes LINE for the first time.
 # With LINE 0 it comes to its end; /run/lines has the lines that it came by.
 set -o posix -o functrace
