@@ -150,6 +150,11 @@ class World:
         command = ["sops", "set", "--value-stdin", str(self.stack.directory / "secrets.yaml"), json.dumps([name])]
         subprocess.run(command, env=self.stack.environment, input=json.dumps(value), check=True, text=True)
 
+    def drop_secret(self, name: str) -> None:
+        """Take one value out of the stack's SOPS file, as its operator."""
+        command = ["sops", "unset", str(self.stack.directory / "secrets.yaml"), json.dumps([name])]
+        subprocess.run(command, env=self.stack.environment, check=True)
+
     def unit_changes(self) -> dict[str, str]:
         """When each active service of the configuration last changed its state: a restart moves it, and a reload."""
         wanted = "--property=Id,ActiveState,StateChangeTimestampMonotonic"

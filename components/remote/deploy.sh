@@ -53,7 +53,7 @@ run() {
     sh /etc/nixos/remote/activate.sh >/dev/null 2>&1 &
   started=$!
   # Lines of 64 KiB and more stop pulumi-command's log for ever.
-  tail -n +1 -f -s 0.1 --pid "$started" "$log" | cut -c -500
+  tail -n +1 -f -s 0.1 --pid "$started" "$log" | stdbuf -oL cut -c -500
   wait "$started" || fail "$(cat "$state/reason" 2>/dev/null || echo "the activation was ended from outside")
 The server runs what it ran before; $log on the server tells more."
 }

@@ -12,8 +12,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from rehearsal import keys
 from rehearsal.edits import edited, open_for_edits
 from rehearsal.leaks import Shown, Watch, files_with, held
+from rehearsal.machines import CONSOLE
 from rehearsal.story import Story
 from rehearsal.wait import eventually
 
@@ -29,6 +31,7 @@ EXPECTED = (
 )
 OPERATORS_OWN = {"Hetzner token", "Cloudflare token", "passphrase"}
 CONFIGURED = {"deploy key", "SSH host key", "host's age key"}
+CONFIGURED |= {f"former {name}" for name in CONFIGURED}
 
 
 class Place(NamedTuple):
@@ -40,7 +43,7 @@ class Place(NamedTuple):
 
 
 class Secrets(Story):
-    """up, a change, a deploy that fails, a new pre-auth key, destroy: all under watch."""
+    """up, a change, a deploy that fails, init and every rotation, destroy: all under watch."""
 
     def tell(self) -> None:
         open_for_edits(self.world.run)
@@ -74,17 +77,29 @@ class Secrets(Story):
 
     def live(self) -> None:
         self.up()
-        with self.joined("laptop"), self.report.step("a change, a deploy that fails, a new pre-auth key"):
+        former = self.known()
+        with self.joined("laptop"), self.report.step("a change, a deploy that fails, a new key of every kind"):
             self.world.stack.set("extraRecords", "grafana.ts.example.org 100.64.0.9", as_list=True)
             self.world.stack.up()
             with edited(*BAD_NIX):
                 self.world.stack.up(expect=1)
-            self.world.stack.set("preauthKeySerial", "2")
-            self.world.stack.up()
+            self.renew_keys()
             self.world.stack.preview("--diff")
+        self.former = {f"former {name}": key for name, key in former.items() if key not in self.known().values()}
+
+    def renew_keys(self) -> None:
+        stack = self.world.stack
+        for key in ("deploy-key", "host-key", "age-key"):
+            stack.rotate(key)
+            stack.up()
+        self.world.drop_secret("headscale_api_key")
+        stack.make_secrets()
+        stack.set("preauthKeySerial", "2")
+        stack.up()
+        self.world.secrets, self.outputs = keys.held(stack), stack.outputs()
 
     def nothing_in(self, places: list[Place]) -> None:
-        self.secrets = self.known()
+        self.secrets = self.known() | self.former
         for place in places:
             with self.report.step(f"no secret in {place.what}") as line:
                 found = place.look()
@@ -103,25 +118,19 @@ class Secrets(Story):
 
     def known(self) -> dict[str, str]:
         """Every secret of the stack, or the part of it that no other text has, by name."""
-        keys, settings = self.world.secrets, self.world.stack.environment
-        known = {
-            "API key": keys.api_key,
-            "host's age key": keys.host_age_key,
+        own, settings = self.world.secrets, self.world.stack.environment
+        return {
+            "API key": own.api_key,
+            "noise key": own.noise_key.removeprefix("privkey:"),
+            "host's age key": own.host_age_key,
             # What a private key's lines have in common with no other key stands in the last full one.
-            "deploy key": keys.deploy_key.splitlines()[-3],
-            "SSH host key": keys.ssh_host_key.splitlines()[-3],
+            "deploy key": own.deploy_key.splitlines()[-3],
+            "SSH host key": own.ssh_host_key.splitlines()[-3],
             "pre-auth key": self.outputs["preauthKey"],
             "Hetzner token": settings["HCLOUD_TOKEN"],
             "Cloudflare token": settings["CLOUDFLARE_API_TOKEN"],
             "passphrase": settings["PULUMI_CONFIG_PASSPHRASE"],
         }
-        return known | self.noise_key()
-
-    def noise_key(self) -> dict[str, str]:
-        if not self.world.hetzner.project.servers:
-            return {"noise key": self.secrets["noise key"]}
-        text = self.world.console("cat", "/run/secrets/headscale_noise_private_key")
-        return {"noise key": text.removeprefix("privkey:")}
 
     # -- where to look ------------------------------------------------------------------------------------------
 
@@ -143,12 +152,14 @@ class Secrets(Story):
         return [f"{path}: {mode:o}" for path, mode, wanted in found if wanted is not None and mode & ~wanted]
 
     def in_journal(self) -> list[str]:
-        journal = self.world.console("journalctl", "--output", "export", "--all").encode()
+        # What somebody else put there need not be text.
+        command = [*self.world.machines.shell(self.world.server_id), "journalctl", "--output", "export", "--all"]
+        journal = subprocess.run(command, env=CONSOLE, capture_output=True, check=True).stdout
         return sorted(held(journal, self.secrets))
 
     def in_user_data(self) -> list[str]:
         (server,) = self.world.hetzner.project.servers.values()
-        return sorted(held(server.user_data.encode(), self.secrets) - {"SSH host key"})
+        return sorted(held(server.user_data.encode(), self.secrets) - {"SSH host key", "former SSH host key"})
 
     def in_processes(self) -> list[str]:
         found = self.watch.found(self.secrets)
@@ -237,7 +248,7 @@ def exempt(shown: Shown) -> set[str]:
     if shown.side == "operator" and shown.what == "environment":
         return OPERATORS_OWN | (CONFIGURED if b"PULUMI_CONFIG=" in shown.text else set())
     if shown.side == "operator" and b"--auth-key" in shown.text:
-        return {"pre-auth key"}
+        return {"pre-auth key", "former pre-auth key"}
     return set()
 
 
