@@ -109,6 +109,7 @@ def test_killed_before_any_of_its_steps_the_next_run_completes_it(operator: Oper
     assert done.returncode == 0, done.stderr
     assert times > 3
     assert sops.checked(operator.secrets_file, operator.host())
+    assert all(recipient in operator.sops_yaml.read_text() for recipient in sops.recipients(operator.secrets_file))
     assert not list(operator.project.rglob(".rotated-*")) + list(operator.project.rglob(".new-*"))
     assert [name for name in known if operator.get(name) != known[name]] == [SSH.get(key, ("hostAgeKey",))[0]]
 
