@@ -57,7 +57,8 @@ class Secrets(Story):
             Place("user_data", self.in_user_data, self.leak_into_user_data),
         ]
         with_operator = [
-            Place("arguments and environment of all processes", self.in_processes, self.leak_into_arguments),
+            Place("the arguments of all processes", self.in_arguments, self.leak_into_arguments),
+            Place("the environment of all processes", self.in_environment, self.leak_into_environment),
             Place("the state and its backups", self.in_state, self.leak_into_state),
             Place(
                 "all that the engine prints and records, with every flag that makes it say more",
@@ -115,7 +116,7 @@ class Secrets(Story):
             ):
                 found = place.look()
                 assert found, "nothing was found"
-                line.note = found[0]
+                line.note = "; ".join(found[:3])
 
     def known(self) -> dict[str, str]:
         """Every secret of the stack, or the part of it that no other text has, by name."""
@@ -162,13 +163,15 @@ class Secrets(Story):
         (server,) = self.world.hetzner.project.servers.values()
         return sorted(held(server.user_data.encode(), self.secrets) - {"SSH host key", "former SSH host key"})
 
-    def in_processes(self) -> list[str]:
-        found = self.watch.found(self.secrets)
-        return [
-            f"{shown.side}: {shown.what}: {names}"
-            for shown, all_held in found.items()
-            if (names := all_held - exempt(shown))
-        ]
+    def in_arguments(self) -> list[str]:
+        return self.shown("arguments")
+
+    def in_environment(self) -> list[str]:
+        return self.shown("environment")
+
+    def shown(self, what: str) -> list[str]:
+        found = {shown: names - exempt(shown) for shown, names in self.watch.found(self.secrets).items()}
+        return [f"{shown.side}: {sorted(names)}" for shown, names in found.items() if names and shown.what == what]
 
     def in_state(self) -> list[str]:
         return named(files_with(self.secrets, [self.world.stack.directory / "state"]))
@@ -212,12 +215,23 @@ class Secrets(Story):
 
     @contextmanager
     def leak_into_arguments(self, secret: str) -> Iterator[None]:
-        with Watch() as self.watch:
-            shell = [*self.world.machines.shell(self.world.server_id), "sh", "-c", "read -r line", secret]
-            with subprocess.Popen(shell, stdin=subprocess.PIPE) as process:
-                eventually(lambda: self.watch.found(self.secrets), "the process to be seen", 10)
-                process.communicate(b"\n")
+        self.watched("arguments", [secret], {})
         yield
+
+    @contextmanager
+    def leak_into_environment(self, secret: str) -> Iterator[None]:
+        self.watched("environment", [], {"LEAK": secret})
+        yield
+
+    def watched(self, what: str, arguments: list[str], environment: dict[str, str]) -> None:
+        """A process on the server that lives until it was seen."""
+        shell = [*self.world.machines.shell(self.world.server_id), "sh", "-c", "read -r line", *arguments]
+        with (
+            Watch() as self.watch,
+            subprocess.Popen(shell, stdin=subprocess.PIPE, env=CONSOLE | environment) as process,
+        ):
+            eventually(lambda: any("server" in found for found in self.shown(what)), "the process to be seen", 10)
+            process.communicate(b"\n")
 
     @contextmanager
     def leak_into_state(self, secret: str) -> Iterator[None]:
@@ -225,6 +239,7 @@ class Secrets(Story):
         self.world.stack.set("preauthKeySerial", secret)
         self.world.stack.up()
         yield
+        self.world.stack.set("preauthKeySerial", "3")
 
     @contextmanager
     def leak_into_output(self, secret: str) -> Iterator[None]:
@@ -232,6 +247,7 @@ class Secrets(Story):
         self.world.stack.set("preauthKeySerial", f"{secret}-again")
         self.world.stack.preview("--diff")
         yield
+        self.world.stack.set("preauthKeySerial", "3")
 
     @contextmanager
     def leak_into_operators_file(self, secret: str) -> Iterator[None]:
