@@ -28,7 +28,7 @@ in
     wants = [ "headscale.service" ];
     environment.API = "http://127.0.0.1:${toString config.services.headscale.port}";
     environment.DATABASE = config.services.headscale.settings.database.sqlite.path;
-    serviceConfig = {
+    serviceConfig = import ./sandbox.nix // {
       Type = "oneshot";
       RemainAfterExit = true;
       ExecStart = lib.getExe register;
@@ -44,32 +44,14 @@ in
       CapabilityBoundingSet = "";
       IPAddressAllow = "localhost";
       IPAddressDeny = "any";
-      LockPersonality = true;
-      MemoryDenyWriteExecute = true;
-      NoNewPrivileges = true;
-      PrivateDevices = true;
       PrivateIPC = true;
-      PrivateTmp = true;
       PrivateUsers = true;
       ProcSubset = "pid";
-      ProtectClock = true;
-      ProtectControlGroups = true;
-      ProtectHome = true;
-      ProtectHostname = true;
-      ProtectKernelLogs = true;
-      ProtectKernelModules = true;
-      ProtectKernelTunables = true;
-      ProtectProc = "invisible";
-      ProtectSystem = "strict";
       RemoveIPC = true;
       RestrictAddressFamilies = [
         "AF_INET"
         "AF_UNIX"
       ];
-      RestrictNamespaces = true;
-      RestrictRealtime = true;
-      RestrictSUIDSGID = true;
-      SystemCallArchitectures = "native";
       SystemCallErrorNumber = "EPERM";
       SystemCallFilter = [
         "@system-service"

@@ -23,34 +23,16 @@ in
       "!/run/deployment"
     ];
     restartIfChanged = false;
-    serviceConfig = {
+    serviceConfig = import ./sandbox.nix // {
       Type = "oneshot";
       ExecStart = "${lib.getExe undo} /run/booted-system";
       CapabilityBoundingSet = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER";
-      LockPersonality = true;
-      MemoryDenyWriteExecute = true;
-      NoNewPrivileges = true;
-      PrivateDevices = true;
       PrivateNetwork = true;
-      PrivateTmp = true;
-      ProtectClock = true;
-      ProtectControlGroups = true;
-      ProtectHome = true;
-      ProtectHostname = true;
-      ProtectKernelLogs = true;
-      ProtectKernelModules = true;
-      ProtectKernelTunables = true;
-      ProtectProc = "invisible";
-      ProtectSystem = "strict";
       ReadWritePaths = [
         "/var/lib/deployment"
         "-/var/lib/headscale"
       ];
       RestrictAddressFamilies = "none";
-      RestrictNamespaces = true;
-      RestrictRealtime = true;
-      RestrictSUIDSGID = true;
-      SystemCallArchitectures = "native";
       SystemCallFilter = "@system-service";
     };
   };

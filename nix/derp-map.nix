@@ -54,7 +54,7 @@ in
       CONVERTER = "${./packages/derp-map.py}";
       PATIENCE = "30";
     };
-    serviceConfig = {
+    serviceConfig = import ./sandbox.nix // {
       Type = "oneshot";
       ExecStart = lib.getExe refresh;
       TimeoutStartSec = 180;
@@ -63,27 +63,9 @@ in
       StateDirectory = name;
       UMask = "0022";
       CapabilityBoundingSet = "";
-      LockPersonality = true;
-      MemoryDenyWriteExecute = true;
-      NoNewPrivileges = true;
-      PrivateDevices = true;
-      PrivateTmp = true;
       ProcSubset = "pid";
-      ProtectClock = true;
-      ProtectControlGroups = true;
-      ProtectHome = true;
-      ProtectHostname = true;
-      ProtectKernelLogs = true;
-      ProtectKernelModules = true;
-      ProtectKernelTunables = true;
-      ProtectProc = "invisible";
-      ProtectSystem = "strict";
       RemoveIPC = true;
       RestrictAddressFamilies = "AF_INET AF_INET6 AF_UNIX";
-      RestrictNamespaces = true;
-      RestrictRealtime = true;
-      RestrictSUIDSGID = true;
-      SystemCallArchitectures = "native";
       SystemCallFilter = [
         "@system-service"
         "~@privileged @resources"
