@@ -16,7 +16,7 @@ status() {
 }
 
 wait_for_answer() {
-  for _ in $(seq 300); do
+  while [ "$SECONDS" -lt 30 ]; do
     answer=$(status)
     [ "$answer" = 000 ] || return 0
     sleep 0.1
