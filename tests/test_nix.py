@@ -99,7 +99,7 @@ def test_headscale_refuses_a_key_that_was_renamed(server: ServerImage, system: s
 
 def prepare_headscale(server: ServerImage, system: str) -> None:
     server.output("mkdir", "-p", "/run/secrets", "/run/headscale", "/etc/headscale", "/var/lib/headscale")
-    server.output("cp", f"{system}/etc/headscale/policy.hujson", "/etc/headscale/policy.hujson")
+    server.output("cp", "--remove-destination", f"{system}/etc/headscale/policy.hujson", "/etc/headscale/policy.hujson")
     lay_derp_map()
 
 

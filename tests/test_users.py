@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from server_image import HERE, ServerImage, sample_system, sample_tree, server_image
+from server_image import HERE, ServerImage, lay_derp_map, sample_system, sample_tree, server_image
 
 REMOTE = HERE.parent / "components/remote"
 LIST_KEYS = "headscale preauthkeys list --output json"
@@ -53,10 +53,13 @@ def prepare(server: ServerImage) -> None:
     home = f"/var/lib/headscale-{secrets.token_hex(4)}"
     server.output("rm", "-rf", STATE)
     server.output("mkdir", "-p", home, "/etc/headscale")
-    server.output("cp", f"{sample_system()}/etc/headscale/policy.hujson", "/etc/headscale/policy.hujson")
+    server.output(
+        "cp", "--remove-destination", f"{sample_system()}/etc/headscale/policy.hujson", "/etc/headscale/policy.hujson"
+    )
     config = settings() | {"noise": {"private_key_path": f"{home}/noise.key"}}
     database = {"type": "sqlite", "sqlite": {"path": f"{home}/db.sqlite"}}
     server.put("/etc/headscale/config.yaml", json.dumps(config | {"database": database}))
+    lay_derp_map()
     server.put("/users_walk.sh", (HERE / "users_walk.sh").read_text())
     for script in REMOTE.glob("*.sh"):
         server.put(f"/remote/{script.name}", script.read_text())

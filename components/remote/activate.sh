@@ -63,17 +63,24 @@ failed_units() {
 # not the configuration's fault, and a kernel may refuse audit rules.
 FORGIVEN='^(acme-order-renew-.*|derp-map|audit-rules-nixos)\.service$'
 
-only_forgiven_failed() {
-  failed_units | grep -Eq "$FORGIVEN" && ! failed_units | grep -Eqv "$FORGIVEN"
+broken_units() {
+  failed_units | grep -Ev "$FORGIVEN" | tr '\n' ' '
+}
+
+# NGINX that is just being started dies of a reload, and comes back by itself.
+reload_nginx_again() {
+  failed_units | grep -qx nginx-config-reload.service && systemctl restart nginx-config-reload.service
 }
 
 activate() {
   echo "activating $system"
   timeout 600 "$system/bin/switch-to-configuration" test && return
   status=$?
-  # Status 4: a unit has failed, or a reload.
-  [ "$status" = 4 ] && only_forgiven_failed && return
-  broken=$(failed_units | tr '\n' ' ')
+  # Status 4: a unit has failed, or a reload. Which one, only a failed unit tells.
+  if [ "$status" = 4 ] && { reload_nginx_again || failed_units | grep -Eq "$FORGIVEN"; } && [ -z "$(broken_units)" ]; then
+    return
+  fi
+  broken=$(broken_units)
   failed "the configuration could not be activated (status $status); failed units: ${broken:-none, but a reload}"
 }
 
