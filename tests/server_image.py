@@ -39,6 +39,9 @@ class ServerImage:
         """Write a file where no command is running."""
         file = self.disk / "upper" / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
+        # A link leads to somewhere on the server.
+        if file.is_symlink():
+            file.unlink()
         file.write_text(text)
 
     def tree(self, name: str, module: str = "{ }", **deployment: Any) -> str:
