@@ -59,7 +59,8 @@ class Crowd(Story):
     def describe(self, times: list[float]) -> str:
         rejected = sum(REJECTED.search(line) is not None for line in self.world.console("cat", LOG).splitlines())
         self.world.console("truncate", "--size=0", LOG)
-        return f"{len(times)} of {CROWD} joined, the last after {max(times, default=0.0):.1f} s; {rejected} requests rejected"
+        last = max(times, default=0.0)
+        return f"{len(times)} of {CROWD} joined, the last after {last:.1f} s; {rejected} requests rejected"
 
     def limit_as_asked_for(self) -> None:
         # It would take the crowd for people at their limits, and ban them all.
