@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,21 @@ def test_a_story_proves_every_line_of_its_table(story: str, capfd: pytest.Captur
     before = left_behind()
     with capfd.disabled():
         print()
-        done = subprocess.run([sys.executable, "-m", "rehearsal", "tell", story], cwd=PROGRAM)
-    assert done.returncode == 0
+        said = list(told(story))
+    assert said[-1] == "exit 0", "".join(said[-40:])
     assert left_behind() == before
+
+
+def told(story: str) -> Iterator[str]:
+    """The lines that a story prints, which are shown as they come, and at last how it ended."""
+    command = [sys.executable, "-u", "-m", "rehearsal", "tell", story]
+    with subprocess.Popen(
+        command, cwd=PROGRAM, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as running:
+        for line in running.stdout:
+            print(line, end="", flush=True)
+            yield line
+    yield f"exit {running.returncode}"
 
 
 def left_behind() -> dict[str, set[str]]:
