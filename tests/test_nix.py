@@ -58,6 +58,20 @@ def test_a_mistake_is_told_by_its_name(server: ServerImage, mistake: str):
     assert MISTAKES[mistake] in server.failure(tree)
 
 
+def test_what_modules_add_to_one_text_comes_in_the_order_of_nixpkgs(server: ServerImage):
+    """What is imported comes before what imports it, and of two modules the last before the first."""
+    tree = server.tree(
+        "ordered",
+        """{
+          imports = [ { services.nginx.commonHttpConfig = "# deeper"; } ];
+          services.nginx.commonHttpConfig = "# later";
+        }""",
+    )
+    text = server.evaluate(tree, "services.nginx.commonHttpConfig")
+    marks = ("# deeper", "zone=people_connections", "zone=page_connections", "# later")
+    assert list(marks) == sorted(marks, key=text.index)
+
+
 def test_a_base_domain_above_the_server_is_refused(server: ServerImage):
     for name, domain in {"parent": "example.org", "same": HEADSCALE}.items():
         assert "headscale:baseDomain" in server.failure(server.tree(name, baseDomain=domain))

@@ -8,11 +8,10 @@
 }:
 let
   evaluated = lib.evaluate {
-    modules = [
-      ./modules
-    ]
-    ++ modules
-    ++ lib.optional (system != null) { nixpkgs.hostPlatform = system; };
+    modules =
+      (import ./modules).imports
+      ++ modules
+      ++ lib.optional (system != null) { nixpkgs.hostPlatform = system; };
     arguments = {
       modulesPath = toString ./modules;
       pkgs = packages evaluated.config.nixpkgs.hostPlatform;

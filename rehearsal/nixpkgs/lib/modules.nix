@@ -209,6 +209,7 @@ let
           removeAttrs value names;
     };
 
+  reversed = foldl' (found: value: [ value ] ++ found) [ ];
   merged = foldl' mergeOptions { };
   mergeOptions =
     a: b:
@@ -229,19 +230,25 @@ let
       arguments ? { },
     }:
     let
-      flat = concatMap (collect "a module without a file") modules;
+      flat = collect (map (load "a module without a file") modules);
       options = merged (map (m: m.options) flat);
       config = build {
         inherit where options;
         freeform = foldl' (a: m: if m.freeform != null then m.freeform else a) null flat;
-        definitions =
+        # nixpkgs' order: what is imported comes before what imports it, and the last before the first.
+        definitions = reversed (
           map (m: {
             inherit (m) file;
             value = m.config;
           }) flat
-          ++ definitions;
+          ++ definitions
+        );
       };
+      # Level by level.
       collect =
+        level:
+        if level == [ ] then [ ] else level ++ collect (concatMap (m: map (load m.file) m.imports) level);
+      load =
         file: module:
         let
           isFile = isPath module || builtins.isString module;
@@ -259,22 +266,20 @@ let
               source;
           explicit = body ? config || body ? options || body ? freeformType;
         in
-        concatMap (collect here) (body.imports or [ ])
-        ++ [
-          {
-            file = here;
-            options = body.options or { };
-            freeform = body.freeformType or null;
-            config =
-              if explicit then
-                body.config or { }
-              else
-                removeAttrs body [
-                  "imports"
-                  "_file"
-                ];
-          }
-        ];
+        {
+          file = here;
+          imports = body.imports or [ ];
+          options = body.options or { };
+          freeform = body.freeformType or null;
+          config =
+            if explicit then
+              body.config or { }
+            else
+              removeAttrs body [
+                "imports"
+                "_file"
+              ];
+        };
     in
     {
       inherit config options;
