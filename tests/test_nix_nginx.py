@@ -4,6 +4,9 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from server_image import HERE, ServerImage, sample_system, sample_tree, server_image
@@ -32,6 +35,33 @@ def nginx(server: ServerImage) -> str:
 
 def test_nginx_takes_its_configuration(server: ServerImage, nginx: str):
     server.output("nginx", "-t", "-c", nginx)
+
+
+def gixy(server: ServerImage, nginx: str, directory: Path) -> str:
+    """What the analyser says that nixpkgs' build of nginx.conf runs; each finding fails that build. It needs no later
+    Python than 3.11, so it runs here, on copies."""
+
+    def copy(path: str) -> Path:
+        text = re.sub(r"\binclude (/[^;]+);", lambda found: f"include {copy(found[1])};", server.read(path))
+        target = directory / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        return target
+
+    done = subprocess.run([Path(sys.executable).with_name("gixy"), copy(nginx)], capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def test_the_check_of_nixpkgs_build_finds_nothing(server: ServerImage, nginx: str, tmp_path: Path):
+    assert "No issues found" in (said := gixy(server, nginx, tmp_path)), said
+    assert "ERROR" not in said, said
+
+
+def test_the_check_of_nixpkgs_build_finds_headers_that_hide_others(server: ServerImage, tmp_path: Path):
+    tree = server.tree(
+        "hiding", f"""{{ services.nginx.virtualHosts."{UI}".locations."= /x".extraConfig = "add_header X-Y z;"; }}"""
+    )
+    assert "add_header_redefinition" in gixy(server, f"{server.build(tree)}/etc/nginx/nginx.conf", tmp_path)
 
 
 Answer = tuple[int, list[list[str]], str]

@@ -1,5 +1,5 @@
 # The real nginx of Debian's, with a configuration written from the options in nixpkgs' order.
-# Not modelled: gixy's check when it is built, and the patch that makes an ETag of a store path.
+# Not modelled: gixy's check when it is built (tests/test_nix_nginx.py runs it), and the patch that makes an ETag of a store path.
 {
   config,
   lib,
