@@ -35,6 +35,7 @@ MIGRATION = (
     "systemd.services.headscale = {",
     f"systemd.services.headscale = {{ path = [ pkgs.sqlite ]; preStart = ''{MIGRATE}'';",
 )
+YIELDING = ["CPUWeight=20", "IOWeight=20", "OOMScoreAdjust=500"]
 USERS_AND_NODES = (
     "select given_name, ipv4, node_key, user_id from nodes union all select name, id, '', '' from users order by 1"
 )
@@ -173,12 +174,18 @@ class Deploys(Story):
         with edited(*OTHER_NGINX), self.up_in_the_background() as ended:
             before = self.world.deploys_begun()
             unit = eventually(lambda: self.deploying("activating"), "a deploy under way", 60)
+            assert (yields := self.yields(unit)) == YIELDING, yields
             request = json.dumps({"digest": self.pushed_digest(), "token": "a second time"})
             second = self.world.machines.run(self.world.server_id, ["sh", DEPLOY_SH], text=request, timeout=120)
             ended()
         assert second.returncode == 0, second.stderr
         assert self.world.deploys_begun() == before + 1
         return f"{unit}: {second.stdout.strip().splitlines()[-1]}"
+
+    def yields(self, unit: str) -> list[str]:
+        """What a unit gets of processor and disk where others want them, and how early it is killed for its memory."""
+        shown = self.world.console("systemctl", "show", unit, "--property", "CPUWeight,IOWeight,OOMScoreAdjust")
+        return sorted(shown.split())
 
     def pushed_digest(self) -> str:
         return self.world.console("sh", "/etc/nixos/remote/digest.sh")

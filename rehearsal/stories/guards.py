@@ -24,7 +24,7 @@ PEOPLE, DEVICES, API = f"https://{HEADSCALE}/health", f"https://{HEADSCALE}/key"
 SSHD, LIMIT, KEYS = "sshd", "nginx-limit-people", "headscale-api-key"
 WRONG = "hskey-api-wrong"
 WEB = (80, 443)
-SHORT = 20
+SHORT = 30
 # Lines that fail2ban still reads when somebody is banned already can prolong his ban, twice as long each time.
 LONGEST = 4 * SHORT
 NOTICE = 20.0
