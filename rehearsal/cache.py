@@ -55,9 +55,13 @@ def cached(name: str, inputs: Iterable[Path | str], make: Callable[[Path], None]
 
 
 def _prune(name: str) -> None:
-    """Remove what earlier versions made of the same thing and nobody has used for a while."""
+    """Remove what a run left that was killed, and what earlier versions made and nobody has used for a while.
+
+    Call it with the lock held: nobody else is at work then.
+    """
     for made in ROOT.glob(f"{name}-*"):
-        if re.fullmatch(rf"{name}-([0-9a-f]{{16}}|unfinished-.*)", made.name) and _age(made) > UNUSED:
+        killed = re.fullmatch(rf"{name}-unfinished-.*", made.name)
+        if killed or re.fullmatch(rf"{name}-[0-9a-f]{{16}}", made.name) and _age(made) > UNUSED:
             shutil.rmtree(made, ignore_errors=True)
 
 
