@@ -61,7 +61,7 @@ def _prune(name: str) -> None:
     """
     for made in ROOT.glob(f"{name}-*"):
         killed = re.fullmatch(rf"{name}-unfinished-.*", made.name)
-        if killed or re.fullmatch(rf"{name}-[0-9a-f]{{16}}", made.name) and _age(made) > UNUSED:
+        if killed or (re.fullmatch(rf"{name}-[0-9a-f]{{16}}", made.name) and _age(made) > UNUSED):
             shutil.rmtree(made, ignore_errors=True)
 
 
