@@ -48,9 +48,9 @@ def test_a_reboot_into_the_new_system_undoes_nothing(server: ServerImage):
 
 
 def test_the_reason_that_is_known_already_stays(server: ServerImage):
-    server.put(f"{STATE}/reason", "sshd: not within its time")
+    server.put(f"{STATE}/reason", "sshd: waited in vain")
     undo(server, OLD, "0.29.3", "0.29.3")
-    assert server.read(f"{STATE}/reason") == "sshd: not within its time"
+    assert server.read(f"{STATE}/reason") == "sshd: waited in vain"
 
 
 def test_without_a_deploy_that_waits_nothing_happens(server: ServerImage):

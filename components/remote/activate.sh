@@ -16,16 +16,17 @@ failed() {
   return 1
 }
 
-# until_ok SECONDS WHAT COMMAND...: what the command said last is the reason when the time is over.
+# until_ok SECONDS WHAT COMMAND...: what the command said last is the reason when the time is over, or when its status 2
+# says that it is no use to wait.
 until_ok() {
   deadline=$(($(date +%s) + $1))
   what=$2
   shift 2
   until said=$("$@" 2>&1); do
-    [ "$(date +%s)" -lt "$deadline" ] || {
-      failed "$what: not within its time; last seen: $said"
+    if [ $? = 2 ] || [ "$(date +%s)" -ge "$deadline" ]; then
+      failed "$what: waited in vain; last seen: $said"
       return
-    }
+    fi
     sleep 0.1
   done
 }
@@ -84,8 +85,15 @@ activate() {
   failed "the configuration could not be activated (status $status); failed units: ${broken:-none, but a reload}"
 }
 
+# What fails at every start will fail at the next: meanwhile no device reaches headscale.
 headscale_passes() {
-  curl -sS --max-time 5 http://127.0.0.1:8085/health | grep '"pass"'
+  curl -sS --max-time 5 http://127.0.0.1:8085/health | grep '"pass"' && return
+  restarts=$(systemctl show -P NRestarts headscale.service)
+  [ "$restarts" -lt 3 ] || {
+    echo "headscale.service has ended and been restarted $restarts times"
+    return 2
+  }
+  return 1
 }
 
 # The certificate is not looked at: before the first order it is nginx's own. 403: only some networks may see the host.
