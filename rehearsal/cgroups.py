@@ -13,7 +13,7 @@ from pathlib import Path
 from rehearsal.wait import eventually
 
 TOP = Path("/sys/fs/cgroup")
-NAME = re.compile(r"rh-(\d+)-(\d+)")
+NAME = re.compile(r"rh-(\d+)-(\d+)-(\d+)")
 JOIN = str(Path(__file__).with_name("in-cgroup.sh"))
 
 
@@ -33,8 +33,17 @@ def started(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
+def name_of(keeper: int) -> str:
+    """The group of the rehearsal that a process keeps; its number means something in one PID namespace only."""
+    return f"rh-{_numbers()}-{keeper}-{started(keeper)}"
+
+
+def _numbers() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
 def own_name() -> str:
-    return f"rh-{os.getpid()}-{started(os.getpid())}"
+    return name_of(os.getpid())
 
 
 def create(name: str) -> list[Path]:
@@ -70,7 +79,7 @@ def _remove(group: Path) -> bool:
 
 
 def sweep() -> list[str]:
-    """Remove the groups of rehearsals whose keeper is gone; a live one's, and names not ours, stay."""
+    """Remove the groups of rehearsals whose keeper is gone; all others stay."""
     found = {path.name for tree in hierarchies() for path in tree.iterdir() if NAME.fullmatch(path.name)}
     dead = sorted(name for name in found if not _alive(name))
     for name in dead:
@@ -79,5 +88,6 @@ def sweep() -> list[str]:
 
 
 def _alive(name: str) -> bool:
-    pid, start = name.split("-")[1:]
-    return started(int(pid)) == start
+    """As far as can be told from here: a rehearsal in another container has another one's numbers."""
+    numbers, pid, start = name.split("-")[1:]
+    return int(numbers) != _numbers() or started(int(pid)) == start

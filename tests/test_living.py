@@ -9,18 +9,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from traces import Traces
 
-from rehearsal import capsule, cgroups, doctor
+from rehearsal import capsule, doctor
 from rehearsal.wait import eventually
 
 PROGRAM = Path(__file__).resolve().parent.parent
 REHEARSAL = [sys.executable, "-m", "rehearsal"]
-SPACES = ("pid", "mnt", "net", "uts")
 
 
 @dataclass(frozen=True)
@@ -64,37 +64,6 @@ class Home:
         if capsule.first(pid) is None:
             raise LookupError(f"process {pid} has no capsule")
         return pid
-
-
-@dataclass(frozen=True)
-class Traces:
-    """By what the host would know that something of a rehearsal is left."""
-
-    name: str
-    spaces: frozenset[str]
-
-    @staticmethod
-    def of(outermost: int) -> "Traces":
-        keeper = capsule._children(outermost)[0]
-        first = Path(f"/proc/{capsule.first(outermost)}")
-        return Traces(
-            f"rh-{keeper}-{cgroups.started(keeper)}", frozenset(os.readlink(first / "ns" / kind) for kind in SPACES)
-        )
-
-    def left(self) -> list[str]:
-        groups = [str(tree / self.name) for tree in cgroups.hierarchies() if (tree / self.name).exists()]
-        mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if "/run/rehearsal" in line]
-        return [*(str(path) for path in Path("/proc").glob("[0-9]*") if self._is_of(path)), *groups, *mounts]
-
-    def _is_of(self, process: Path) -> bool:
-        """A dead process that the machine's process 1 has not collected yet does not count."""
-        with suppress(OSError):
-            return cgroups.started(int(process.name)) is not None and (
-                any(os.readlink(process / "ns" / kind) in self.spaces for kind in SPACES)
-                or self.name in (process / "cgroup").read_text()
-                or self.name.encode() in (process / "environ").read_bytes()
-            )
-        return False
 
 
 @pytest.fixture(scope="module")

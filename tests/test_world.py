@@ -500,16 +500,17 @@ def environment() -> None:
 def test_a_start_sweeps_dead_rehearsals_and_no_live_one() -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
-    live = f"rh-{os.getpid()}-{cgroups.started(os.getpid())}"
-    reused = f"rh-{os.getpid()}-1"
-    dead = f"rh-{ended.pid}-1"
-    for name in (live, reused, dead, "rh-of-somebody"):
+    live = cgroups.own_name()
+    prefix = live.rsplit("-", 2)[0]
+    reused, dead = f"{prefix}-{os.getpid()}-1", f"{prefix}-{ended.pid}-1"
+    stay = (live, f"rh-1-{ended.pid}-1", "rh-of-somebody")
+    for name in (*stay, reused, dead):
         cgroups.create(f"{name}/inner")
     try:
         assert {reused, dead} <= set(cgroups.sweep())
-        assert all((tree / name).exists() for tree in cgroups.hierarchies() for name in (live, "rh-of-somebody"))
+        assert all((tree / name).exists() for tree in cgroups.hierarchies() for name in stay)
     finally:
-        for name in (live, reused, dead, "rh-of-somebody"):
+        for name in (*stay, reused, dead):
             cgroups.destroy(name)
 
 
