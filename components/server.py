@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
 
 import pulumi
 import pulumi_hcloud as hcloud
@@ -51,40 +52,12 @@ class Server(pulumi.ComponentResource):
     def __init__(self, name: str, args: ServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("headscale:index:Server", name, None, opts)
         self._args = args
-        ssh_key = hcloud.SshKey(
-            f"{name}-ssh-key",
-            # Another key is another resource at Hetzner, made before the former one goes.
-            name=f"{args.name}-{hashlib.sha256(args.deploy_key[1].encode()).hexdigest()[:8]}",
-            public_key=args.deploy_key[1],
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-        firewall = hcloud.Firewall(
-            f"{name}-firewall",
-            name=args.name,
-            rules=_firewall_rules(args.admin_networks),
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-        ipv4 = self._primary_ip(f"{name}-ipv4", "ipv4")
-        ipv6 = self._primary_ip(f"{name}-ipv6", "ipv6")
-        server = hcloud.Server(
+        ipv4, ipv6 = self._primary_ip(f"{name}-ipv4", "ipv4"), self._primary_ip(f"{name}-ipv6", "ipv6")
+        server = self._server(
             f"{name}-server",
-            name=args.name,
-            server_type=args.server_type,
-            image="debian-13",
-            location=args.location,
-            ssh_keys=[ssh_key.id],
-            user_data=_user_data(args),
-            firewall_ids=[firewall.id.apply(int)],
+            ssh_keys=[self._ssh_key(f"{name}-ssh-key").id],
+            firewall_ids=[self._firewall(f"{name}-firewall").id.apply(int)],
             public_nets=[{"ipv4": ipv4.id.apply(int), "ipv6": ipv6.id.apply(int)}],
-            delete_protection=args.protect,
-            rebuild_protection=args.protect,
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                protect=args.protect,
-                # Each of these replaces the server on any change; keys rotate on the host, through NixOS.
-                ignore_changes=["userData", "sshKeys", "image"],
-                delete_before_replace=True,
-            ),
         )
         self.deploy_key, self.host_key = args.deploy_key, args.host_key
         self.server_id = server.id
@@ -94,16 +67,44 @@ class Server(pulumi.ComponentResource):
         self.connection_now = self._connection_now(server.ipv4_address)
         self.register_outputs({"serverId": self.server_id, "ipv4": self.ipv4, "ipv6": self.ipv6})
 
-    def _connection_now(self, address: pulumi.Output[str]) -> remote.ConnectionArgs:
-        args = self._args
-        if not (args.former_deploy_key or args.former_host_key):
-            return self.connection
-        deploy_keys = [args.deploy_key[0], *([args.former_deploy_key] if args.former_deploy_key else [])]
-        host_keys = [args.host_key[1], *([args.former_host_key] if args.former_host_key else [])]
-        keys = pulumi.Output.all(address, pulumi.Output.all(*deploy_keys)).apply(
-            lambda known: accepted_keys(known[0], known[1], host_keys)
+    def _ssh_key(self, name: str) -> hcloud.SshKey:
+        public = self._args.deploy_key[1]
+        return hcloud.SshKey(
+            name,
+            # Another key is another resource at Hetzner, made before the former one goes.
+            name=f"{self._args.name}-{hashlib.sha256(public.encode()).hexdigest()[:8]}",
+            public_key=public,
+            opts=pulumi.ResourceOptions(parent=self),
         )
-        return _connection(address, keys[0], keys[1])
+
+    def _firewall(self, name: str) -> hcloud.Firewall:
+        return hcloud.Firewall(
+            name,
+            name=self._args.name,
+            rules=_firewall_rules(self._args.admin_networks),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _server(self, name: str, **attached: Any) -> hcloud.Server:
+        args = self._args
+        return hcloud.Server(
+            name,
+            name=args.name,
+            server_type=args.server_type,
+            image="debian-13",
+            location=args.location,
+            user_data=_user_data(args),
+            delete_protection=args.protect,
+            rebuild_protection=args.protect,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                protect=args.protect,
+                # Each of these replaces the server on any change; keys rotate on the host, through NixOS.
+                ignore_changes=["userData", "sshKeys", "image"],
+                delete_before_replace=True,
+            ),
+            **attached,
+        )
 
     def _primary_ip(self, name: str, kind: str) -> hcloud.PrimaryIp:
         return hcloud.PrimaryIp(
@@ -115,6 +116,17 @@ class Server(pulumi.ComponentResource):
             delete_protection=self._args.protect,
             opts=pulumi.ResourceOptions(parent=self, protect=self._args.protect),
         )
+
+    def _connection_now(self, address: pulumi.Output[str]) -> remote.ConnectionArgs:
+        args = self._args
+        if not (args.former_deploy_key or args.former_host_key):
+            return self.connection
+        deploy_keys = [args.deploy_key[0], *([args.former_deploy_key] if args.former_deploy_key else [])]
+        host_keys = [args.host_key[1], *([args.former_host_key] if args.former_host_key else [])]
+        keys = pulumi.Output.all(address, pulumi.Output.all(*deploy_keys)).apply(
+            lambda known: accepted_keys(known[0], known[1], host_keys)
+        )
+        return _connection(address, keys[0], keys[1])
 
 
 def _connection(
