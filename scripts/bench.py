@@ -22,6 +22,7 @@ from subprocess import PIPE
 from components.host_facts import HostFacts, read_host_facts
 from rehearsal import capsule, plugins
 from rehearsal.job import say
+from rehearsal.keys import public_key
 from rehearsal.stack import NAME, PROGRAM, Stack
 from rehearsal.world import World, prepare, world
 
@@ -158,7 +159,7 @@ def import_seconds() -> float:
 
 def facts_seconds(world: World) -> Callable[[], float]:
     address = world.stack.outputs()["serverIpv4"]
-    host_key = (world.run.path / "keys/host.pub").read_text()
+    host_key = public_key(world.secrets.ssh_host_key)
 
     def once() -> float:
         begun = time.perf_counter()
