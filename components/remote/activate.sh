@@ -85,12 +85,17 @@ activate() {
   failed "the configuration could not be activated (status $status); failed units: ${broken:-none, but a reload}"
 }
 
+headscale_restarts() {
+  restarts=$(systemctl show -P NRestarts headscale.service)
+  echo "${restarts:-0}"
+}
+
 # What fails at every start will fail at the next: meanwhile no device reaches headscale.
 headscale_passes() {
   curl -sS --max-time 5 http://127.0.0.1:8085/health | grep '"pass"' && return
-  restarts=$(systemctl show -P NRestarts headscale.service)
-  [ "$restarts" -lt 3 ] || {
-    echo "headscale.service has ended and been restarted $restarts times"
+  restarted=$(($(headscale_restarts) - restarts_before))
+  [ "$restarted" -lt 3 ] || {
+    echo "headscale.service has ended and been restarted $restarted times"
     return 2
   }
   return 1
@@ -111,6 +116,8 @@ name_of() {
 
 check() {
   echo "checking sshd, headscale and nginx"
+  # systemd may count from long before this deploy.
+  restarts_before=$(headscale_restarts)
   until_ok 15 "sshd" sshd_answers &&
     until_ok 60 "headscale's health" headscale_passes &&
     until_ok 30 "nginx for headscale" nginx_serves "$(name_of headscaleName)" /health &&
