@@ -23,8 +23,9 @@ def main(story: str = "main") -> int:
 def rehearse(run: capsule.Run, story: str) -> int:
     begun, report = time.monotonic(), Report()
     try:
-        with world(run, prepare(say), say) as everything:
-            stories.story(story)(everything, report).tell()
+        told = stories.story(story)
+        with world(run, prepare(say), say, told.program(run)) as everything:
+            told(everything, report).tell()
     except Exception as error:
         print(f"\nThe rehearsal stopped: {error}\n", file=sys.stderr)
         raise

@@ -42,13 +42,20 @@ class PulumiFailed(Exception):
 class Stack:
     """One stack of the program, made from Pulumi.rehearsal.yaml.
 
-    `flags` are given to each up, preview and destroy; `printed` is all that these have printed.
+    `program` is the directory of the program that is run; `flags` are given to each up, preview and destroy; `printed`
+    is all that these have printed.
     """
 
     def __init__(
-        self, directory: Path, programs: Path, plugins: Path, say: Callable[[str], None] = lambda line: None
+        self,
+        directory: Path,
+        programs: Path,
+        plugins: Path,
+        say: Callable[[str], None] = lambda line: None,
+        program: Path = PROGRAM,
     ) -> None:
         self.directory = directory
+        self.program = program
         self.config_file = directory / f"Pulumi.{NAME}.yaml"
         self._say = say
         self.flags: tuple[str, ...] = ()
@@ -60,7 +67,7 @@ class Stack:
         temporary = directory.with_name("tmp")
         temporary.mkdir(exist_ok=True)
         for name in ("Pulumi.yaml", self.config_file.name):
-            shutil.copy(PROGRAM / name, directory)
+            shutil.copy(program / name, directory)
         self.environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{programs}:{os.environ['PATH']}",
             "PULUMI_HOME": str(plugins),
@@ -98,11 +105,11 @@ class Stack:
 
     def make_secrets(self) -> None:
         """As the operator does, by scripts/init."""
-        self._command(str(PROGRAM / "scripts/init"), *self._stack)
+        self._command(str(self.program / "scripts/init"), *self._stack)
 
     def rotate(self, key: str) -> str:
         """As the operator does, by scripts/rotate; what it says."""
-        return self._command(str(PROGRAM / "scripts/rotate"), key, *self._stack)
+        return self._command(str(self.program / "scripts/rotate"), key, *self._stack)
 
     def opens(self, identity: str) -> bool:
         """Whether this age identity alone opens the SOPS file."""
@@ -149,7 +156,7 @@ class Stack:
         lines = []
         process = self._running = subprocess.Popen(
             command,
-            cwd=PROGRAM,
+            cwd=self.program,
             env=self.environment,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -167,10 +174,11 @@ class Stack:
             raise PulumiFailed(f"pulumi {verb} ended with {outcome.code}, expected {expect}:\n{outcome.output[-4000:]}")
         return outcome
 
-    def _plain(self, *arguments: str, stdin: str = "", cwd: Path = PROGRAM) -> str:
+    def _plain(self, *arguments: str, stdin: str = "", cwd: Path | None = None) -> str:
         return self._command("pulumi", "--non-interactive", *arguments, stdin=stdin, cwd=cwd)
 
-    def _command(self, *command: str, stdin: str = "", cwd: Path = PROGRAM) -> str:
+    def _command(self, *command: str, stdin: str = "", cwd: Path | None = None) -> str:
+        cwd = cwd or self.program
         done = subprocess.run(command, cwd=cwd, env=self.environment, input=stdin, capture_output=True, text=True)
         if done.returncode:
             raise PulumiFailed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")

@@ -7,12 +7,15 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
+from rehearsal.capsule import Run
 from rehearsal.devices import Device
 from rehearsal.keys import StackSecrets, public_key
 from rehearsal.processes import check
 from rehearsal.report import Report
+from rehearsal.stack import PROGRAM
 from rehearsal.world import World
 
 HEADSCALE, UI = "headscale.example.org", "headscale-ui.example.org"
@@ -31,6 +34,11 @@ class Story:
         self.report = report
         self.outputs: dict[str, Any] = {}
         self.begun = 0.0
+
+    @staticmethod
+    def program(run: Run) -> Path:
+        """The directory of the program that makes the stack."""
+        return PROGRAM
 
     def tell(self) -> None:
         raise NotImplementedError

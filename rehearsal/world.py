@@ -23,7 +23,7 @@ from rehearsal.leaks import forms
 from rehearsal.machines import Machines
 from rehearsal.names import names
 from rehearsal.network import internet
-from rehearsal.stack import Stack
+from rehearsal.stack import PROGRAM, Stack
 
 ZONE = {"example.org": "5b9e2f0c1d3a4e6f8a7b6c5d4e3f2a1b"}
 HETZNER_PORT, CLOUDFLARE_PORT = 8001, 8002
@@ -182,15 +182,15 @@ class World:
 
 
 @contextmanager
-def world(run: Run, prepared: Prepared, say: Callable[[str], None]) -> Iterator[World]:
-    """Start everything; when the block ends, nothing of it runs any more."""
+def world(run: Run, prepared: Prepared, say: Callable[[str], None], program: Path = PROGRAM) -> Iterator[World]:
+    """Start everything around a `program`; when the block ends, nothing of it runs any more."""
     with (
         internet(),
         names(run) as resolver,
         acme(run) as authority,
         Machines(run=run, image=prepared.layers, ca_bundle=authority.bundle) as machines,
     ):
-        stack = _stack(run, prepared, say)
+        stack = _stack(run, prepared, say, program)
         secrets = keys.make(stack)
         hetzner = Hetzner(machines, stack.environment["HCLOUD_TOKEN"])
         cloudflare = Cloudflare(ZONE, stack.environment["CLOUDFLARE_API_TOKEN"], resolver.publish)
@@ -198,11 +198,11 @@ def world(run: Run, prepared: Prepared, say: Callable[[str], None]) -> Iterator[
             yield World(run, prepared, machines, hetzner, cloudflare, stack, secrets, authority.bundle)
 
 
-def _stack(run: Run, prepared: Prepared, say: Callable[[str], None]) -> Stack:
+def _stack(run: Run, prepared: Prepared, say: Callable[[str], None], program: Path) -> Stack:
     home = run.directory("pulumi")
     plugins.install(home, Path(sys.executable))
     plugins.install_hcloud(home, prepared.programs)
-    return Stack(run.directory("stack"), prepared.programs, home, say)
+    return Stack(run.directory("stack"), prepared.programs, home, say, program)
 
 
 def _first(entries: list[dict[str, str]], words: str) -> int:

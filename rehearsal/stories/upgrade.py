@@ -1,0 +1,51 @@
+"""A stack of the last release gets the program of today by one `pulumi up`, while its devices talk.
+
+The release is taken out of git's history. It runs with the Python packages of today, in the world of today: what they
+or the small nixpkgs no longer have of that day would end the story, and then RELEASE moves on.
+"""
+
+from pathlib import Path
+
+from rehearsal.capsule import Run
+from rehearsal.processes import check
+from rehearsal.stack import PROGRAM
+from rehearsal.stories.main import assert_untouched
+from rehearsal.story import Story
+
+RELEASE = "eb785cd4bc49ff0debe06dbbb694d4fef1e59d06"
+# A clone may belong to another user than root.
+GIT = ("git", "-C", str(PROGRAM), "-c", "safe.directory=*")
+
+
+class Upgrade(Story):
+    @staticmethod
+    def program(run: Run) -> Path:
+        directory = run.directory("release")
+        if RELEASE not in check([*GIT, "rev-list", "HEAD"]):
+            raise SystemExit(f"upgrade: this clone has no commit {RELEASE[:12]}; `git fetch --unshallow` brings it")
+        check([*GIT, "archive", f"--output={directory}.tar", RELEASE])
+        check(["tar", "-x", "-C", str(directory), "-f", f"{directory}.tar"])
+        return directory
+
+    def tell(self) -> None:
+        self.up()
+        with self.joined("laptop", "phone") as (self.laptop, self.phone):
+            self.upgrade()
+            with self.report.step("after it the preview is clean"):
+                assert_untouched(self.world.stack.preview("--expect-no-changes"))
+        with self.report.step("a device joins with the key of before"), self.world.device("tablet") as tablet:
+            tablet.join(self.outputs["joinCommand"])
+
+    def upgrade(self) -> None:
+        deploys = self.world.deploys_begun()
+        with self.report.step("`pulumi up` of today's program replaces nothing and deploys at most once") as line:
+            self.world.stack.program = PROGRAM
+            with self.pinging() as pings:
+                outcome = self.world.stack.up()
+            assert set(outcome.changed().values()) <= {"create", "update"}, outcome.changed()
+            assert self.world.deploys_begun() <= deploys + 1
+            line.note = f"{len(outcome.changed())} resources changed, {pings()}"
+        with self.report.step("addresses, keys and users are those of before"):
+            outputs = self.world.stack.outputs()
+            former = {name: value for name, value in self.outputs.items() if name != "generation"}
+            assert {name: outputs.get(name) for name in former} == former
