@@ -2,15 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pulumi
 
-if TYPE_CHECKING:
-    import pulumi_cloudflare as cloudflare
-else:
-    # Loading pulumi_cloudflare takes longer than everything else that a preview does.
-    from . import cloudflare
+from . import cloudflare
 
 
 @dataclass(frozen=True)
