@@ -1,4 +1,4 @@
-"""Fixtures: a scratch project that the real engine runs, and a real sshd."""
+"""What tests need, each thing a fixture: a test is marked by the most demanding one that it uses."""
 
 import json
 import os
@@ -12,13 +12,52 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import virtual_machine
+from server_image import ServerImage, sample_system, sample_tree, server_image
 from sshd import Sshd
 
 from rehearsal import plugins, programs
+from rehearsal.world import Prepared, prepare
 
-pytest_plugins = ["mocked"]
+pytest_plugins = ["mocked", "groups"]
 
 PROGRAM = Path(__file__).parent / "plugins_program"
+
+
+@pytest.fixture
+def debian_disk(tmp_path: Path) -> Path:
+    """A disk of the test's own, from which a virtual machine boots Debian."""
+    return virtual_machine.debian_disk(tmp_path / "disk")
+
+
+@pytest.fixture(scope="session")
+def world() -> Prepared:
+    """What worlds are made of; each test, or module, makes its own."""
+    return prepare(print)
+
+
+@pytest.fixture(scope="session")
+def server() -> ServerImage:
+    """One image for all tests of a process: what one has built, the next need not build again."""
+    return server_image()
+
+
+@pytest.fixture(scope="session")
+def tree(server: ServerImage) -> str:
+    """The path of nix/ with its sample data, in the image."""
+    return sample_tree()
+
+
+@pytest.fixture(scope="session")
+def system(server: ServerImage) -> str:
+    """The store path of the system that the sample data makes."""
+    return sample_system()
+
+
+@pytest.fixture(scope="session")
+def engine() -> Path:
+    """The directory of the programs that are built with Go: pulumi, sops, headscale."""
+    return programs.build(print)
 
 
 @dataclass(frozen=True)
@@ -66,13 +105,13 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path, engine: Path) -> Project:
     """PULUMI_HOME, the state and the program lie in the test's own directory."""
     directory, home = tmp_path / "project", tmp_path / "home"
     shutil.copytree(PROGRAM, directory)
     (directory / "state").mkdir()
     plugins.install(home, Path(sys.executable))
-    path = [Path(sys.executable).parent, programs.build(print), os.environ["PATH"]]
+    path = [Path(sys.executable).parent, engine, os.environ["PATH"]]
     project = Project(
         directory,
         os.environ
@@ -91,9 +130,14 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture
-def sshd(tmp_path: Path) -> Iterator[Sshd]:
-    server = Sshd.prepare(tmp_path)
-    server.start()
-    server.await_listening()
-    yield server
-    server.stop()
+def stopped_sshd(tmp_path: Path) -> Sshd:
+    """An sshd with its keys and its port, which nothing listens on."""
+    return Sshd.prepare(tmp_path)
+
+
+@pytest.fixture
+def sshd(stopped_sshd: Sshd) -> Iterator[Sshd]:
+    stopped_sshd.start()
+    stopped_sshd.await_listening()
+    yield stopped_sshd
+    stopped_sshd.stop()

@@ -5,7 +5,6 @@ import json
 import runpy
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 
 import asyncssh
@@ -14,8 +13,6 @@ import pytest
 import yaml
 from pulumi.runtime import mocks, rpc, settings
 from pyrage import x25519
-
-from rehearsal import programs
 
 PROGRAM = Path(__file__).resolve().parent.parent
 SECRET = rpc._special_sig_key
@@ -27,7 +24,8 @@ def private_key() -> str:
     return asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
 
 
-HOST = x25519.Identity.generate()
+# Opens secrets.yaml, which sops wrote, and nothing else.
+HOST = x25519.Identity.from_str("AGE-SECRET-KEY-1S84R85TCX9F472AKC6MXR62740850C4P4FQ87ZHH3VQ0GFGW22SSGGUN0H")
 SECRETS = {"deployKey": private_key(), "sshHostKey": private_key(), "hostAgeKey": str(HOST)}
 
 
@@ -35,23 +33,6 @@ SOPS_VALUES = {
     "headscale_noise_private_key": f"privkey:{'0123456789abcdef' * 4}",
     "headscale_api_key": f"hskey-api-{'a1B2-_' * 2}-{'c3D4-_ef' * 8}",
 }
-
-
-def sops_file(path: Path, values: Mapping[str, object], *recipients: str, rule: str = "") -> Path:
-    """Written by the real sops, encrypted to age `recipients`; `rule` adds lines to the rule that it follows."""
-    config = path.with_suffix(".sops.yaml")
-    config.write_text(f"creation_rules:\n  - age: {','.join(recipients)}\n{rule}")
-    types = ("--input-type", "json", "--output-type", "yaml", "--filename-override", str(path))
-    command = [sops(), "--config", config, "encrypt", *types, "/dev/stdin"]
-    done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=True)
-    path.write_text(done.stdout)
-    return path
-
-
-@cache
-def sops() -> Path:
-    (program,) = (program for program in programs.PROGRAMS if program.folder == "secrets")
-    return program.build(print) / "sops"
 
 
 class Recorder(mocks.Mocks):
@@ -84,9 +65,25 @@ def recorded() -> Inputs:
 
 
 @pytest.fixture(scope="session")
-def secrets_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def secrets_file() -> Path:
     """A SOPS file that the stack's server opens."""
-    return sops_file(tmp_path_factory.mktemp("sops") / "secrets.yaml", SOPS_VALUES, str(HOST.to_public()))
+    return PROGRAM / "tests/secrets.yaml"
+
+
+@pytest.fixture
+def sops_file(engine: Path) -> Callable[..., Path]:
+    """Writes a file by the real sops, encrypted to age `recipients`; `rule` adds lines to the rule that it follows."""
+
+    def write(path: Path, values: Mapping[str, object], *recipients: str, rule: str = "") -> Path:
+        config = path.with_suffix(".sops.yaml")
+        config.write_text(f"creation_rules:\n  - age: {','.join(recipients)}\n{rule}")
+        types = ("--input-type", "json", "--output-type", "yaml", "--filename-override", str(path))
+        command = [engine / "sops", "--config", config, "encrypt", *types, "/dev/stdin"]
+        done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=True)
+        path.write_text(done.stdout)
+        return path
+
+    return write
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server_image import HERE, NIX, ServerImage, server_image
+from server_image import HERE, NIX, ServerImage
 
 from components.nixos import REMOTE, nix_files, tar
 
@@ -35,9 +35,9 @@ tail -n 2 /run/calls
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ServerImage]:
+def server(server: ServerImage, tmp_path: Path) -> Iterator[ServerImage]:
     """A fresh server of ours with the bundle in /bundle; what needs a booted system only notes that it was called."""
-    fresh = ServerImage(server_image().layers, tmp_path)
+    fresh = ServerImage(server.layers, tmp_path)
     for path, text in files().items():
         fresh.put(path, text)
     for name in ("systemctl", "systemd-run", "cloud-init"):

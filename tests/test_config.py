@@ -9,7 +9,7 @@ from pathlib import Path
 
 import asyncssh
 import pytest
-from mocked import HOST, PROGRAM, SECRETS, SOPS_VALUES, defaults, sops_file
+from mocked import HOST, PROGRAM, SECRETS, SOPS_VALUES, defaults
 from pyrage import x25519
 
 import sops
@@ -208,7 +208,14 @@ def test_a_secrets_file_that_the_server_cannot_open_is_told(
 
 @pytest.mark.parametrize(("name", "value", "told", "repair"), BAD_VALUES)
 def test_a_secret_that_headscale_cannot_use_is_told(
-    program: Callable, recorded: dict, tmp_path: Path, name: str, value: str | None, told: str, repair: str
+    program: Callable,
+    recorded: dict,
+    sops_file: Callable,
+    tmp_path: Path,
+    name: str,
+    value: str | None,
+    told: str,
+    repair: str,
 ):
     values = {key: text for key, text in (SOPS_VALUES | {name: value}).items() if text is not None}
     bad = sops_file(tmp_path / "bad.yaml", values, OTHER, ME)
@@ -220,7 +227,9 @@ def test_a_secret_that_headscale_cannot_use_is_told(
 
 
 @pytest.mark.parametrize("rule", ["", "    mac_only_encrypted: true\n"])
-def test_whatever_else_sops_encrypts_may_stand_in_the_file(program: Callable, tmp_path: Path, rule: str):
+def test_whatever_else_sops_encrypts_may_stand_in_the_file(
+    program: Callable, sops_file: Callable, tmp_path: Path, rule: str
+):
     more = {"number": 7, "truth": True, "half": 0.5, "nothing": "", "deep": {"list": ["a", {"b": "c"}, 8]}}
     program(secretsFile=str(sops_file(tmp_path / "more.yaml", SOPS_VALUES | more, ME, OTHER, rule=rule)))
 
@@ -254,7 +263,7 @@ def test_a_file_of_comments_and_last_commas_is_a_policy(program: Callable, tmp_p
     program(policyFile=str(tmp_path / "policy.hujson"))
 
 
-def test_good_values_of_every_key_are_taken(program: Callable, tmp_path: Path):
+def test_good_values_of_every_key_are_taken(program: Callable, sops_file: Callable, tmp_path: Path):
     secrets = sops_file(tmp_path / "s.yaml", SOPS_VALUES, ME)
     policy = tmp_path / "policy.hujson"
     policy.write_text('{"tagOwners": {"tag:web": [],}} // nobody but the keys')

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from virtual_machine import HERE, Machine, debian_disk, machine
+from virtual_machine import HERE, Machine, machine
 
 from components.nixos import RECEIVE, REMOTE, bundle, nix_files, tar
 
@@ -12,11 +12,9 @@ OTHER = {"bios": "efi", "efi": "bios"}
 IDENTITY = "cd /etc && sha256sum machine-id ssh/ssh_host_ed25519_key* && stat -c '%a %u %g' ssh/ssh_host_ed25519_key"
 
 
-@pytest.mark.qemu
 @pytest.mark.parametrize("firmware", OTHER)
-def test_debian_becomes_a_system_that_either_firmware_boots(firmware: str, tmp_path: Path):
-    disk = debian_disk(tmp_path / "disk")
-    with machine(disk, firmware, *drive(tmp_path / "orders")) as server:
+def test_debian_becomes_a_system_that_either_firmware_boots(firmware: str, debian_disk: Path, tmp_path: Path):
+    with machine(debian_disk, firmware, *drive(tmp_path / "orders")) as server:
         server.await_ready("debian")
         identity = server.run(IDENTITY)
         server.run("echo mark >/etc/become-nixos.allow && mkdir /orders && tar -x -C /orders -f /dev/vda")
@@ -25,7 +23,7 @@ def test_debian_becomes_a_system_that_either_firmware_boots(firmware: str, tmp_p
         assert server.run(IDENTITY) == identity
         looks_new(server)
         server.power_off("sync; poweroff -f")
-    with machine(disk, OTHER[firmware]) as server:
+    with machine(debian_disk, OTHER[firmware]) as server:
         server.await_ready("nixos")
         assert server.run(IDENTITY) == identity
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_image import sample_tree, server_image
+from server_image import ServerImage, sample_tree
 
 from rehearsal.image import HEADSCALE_MODULE, pinned
 
+pytestmark = pytest.mark.usefixtures("engine")
 MODULE = "github.com/juanfont/headscale"
 # Each of these reads the key that it is given; SetDefault alone does not make a key one that is read.
 READ = re.compile(r'\b(?:viper\.(?:Get\w*|IsSet|UnmarshalKey)|GetFileMode)\(\s*"([\w.]+)"')
@@ -47,8 +48,8 @@ def unknown(settings: dict[str, Any]) -> list[str]:
 
 
 @pytest.fixture
-def settings() -> dict[str, Any]:
-    return server_image().evaluate(sample_tree(), "services.headscale.settings")
+def settings(server: ServerImage) -> dict[str, Any]:
+    return server.evaluate(sample_tree(), "services.headscale.settings")
 
 
 def test_the_source_is_that_of_the_pinned_version():

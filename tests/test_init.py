@@ -27,6 +27,7 @@ PROGRAM = HERE.parent
 KEYS = ("deployKey", "sshHostKey", "hostAgeKey")
 NOISE, API = SOPS_VALUES
 BY_VAULT = ("--secrets-provider", "hashivault://k")
+pytestmark = pytest.mark.usefixtures("engine")
 NOT_COPIED = shutil.ignore_patterns(".git", "__pycache__", "rehearsal", "tests", ".*_cache", ".venv")
 
 

@@ -18,6 +18,7 @@ from traces import Traces
 
 from rehearsal import capsule, doctor
 from rehearsal.wait import eventually
+from rehearsal.world import Prepared
 
 PROGRAM = Path(__file__).resolve().parent.parent
 REHEARSAL = [sys.executable, "-m", "rehearsal"]
@@ -67,7 +68,7 @@ class Home:
 
 
 @pytest.fixture(scope="module")
-def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def living(world: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """One that is ready, for all tests that only look."""
     home = Home(tmp_path_factory.mktemp("living"))
     with home.ended():
@@ -78,7 +79,6 @@ def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     assert traces.left() == []
 
 
-@pytest.mark.rehearsal
 def test_a_living_one_says_what_it_is(living: Home):
     status = living.command("status")
     assert re.search(r"a rehearsal lives, since \d{4}-", status)
@@ -88,13 +88,11 @@ def test_a_living_one_says_what_it_is(living: Home):
     assert "https://headscale.example.org" in status
 
 
-@pytest.mark.rehearsal
 def test_there_is_one_at_a_time(living: Home):
     assert "a rehearsal lives since" in living.command("up", expect=1)
     assert "device laptop: Running" in living.command("status")
 
 
-@pytest.mark.rehearsal
 def test_every_place_can_be_gone_to(living: Home):
     hosts = {"laptop": "laptop", "phone": "phone", "server": "rehearsal-headscale", "operator": "operator"}
     assert {place: living.command("run", place, "hostname").strip() for place in hosts} == hosts
@@ -102,14 +100,12 @@ def test_every_place_can_be_gone_to(living: Home):
     assert "no place 'attic'" in living.command("run", "attic", "hostname", expect=1)
 
 
-@pytest.mark.rehearsal
 def test_a_command_gets_its_arguments_and_its_status_comes_back(living: Home):
     for place in ("laptop", "server", "operator"):
         assert living.command("run", place, "--", "printf", "[%s]", "a b", "--help", expect=0) == "[a b][--help]"
         living.command("run", place, "sh", "-c", "exit 7", expect=7)
 
 
-@pytest.mark.rehearsal
 def test_pulumi_works_for_the_operator_without_options(living: Home):
     preview = living.command("run", "operator", "pulumi", "preview", "--expect-no-changes")
     assert re.search(r"\d+ unchanged", preview)
@@ -119,7 +115,6 @@ def test_pulumi_works_for_the_operator_without_options(living: Home):
     assert key not in living.log()
 
 
-@pytest.mark.rehearsal
 def test_the_operators_settings_are_the_stacks_own(living: Home):
     checked_in = (PROGRAM / "Pulumi.rehearsal.yaml").read_text()
     living.command("run", "operator", "pulumi", "config", "set", "headscale:preauthKeySerial", "1")
@@ -127,7 +122,6 @@ def test_the_operators_settings_are_the_stacks_own(living: Home):
     assert (PROGRAM / "Pulumi.rehearsal.yaml").read_text() == checked_in
 
 
-@pytest.mark.rehearsal
 def test_secrets_are_in_nobodys_arguments(living: Home):
     names = ("PULUMI_CONFIG_PASSPHRASE", "HCLOUD_TOKEN", "CLOUDFLARE_API_TOKEN")
     secrets = living.command("run", "operator", "printenv", *names).split()
@@ -153,7 +147,6 @@ def arguments(process: Path) -> str:
 VICTIMS = ("up", "outermost", "keeper", "outermost and keeper", "program")
 
 
-@pytest.mark.rehearsal
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize("moment", ["", "server-server created"])
 def test_nothing_is_left_of_one_that_was_killed(living: Home, tmp_path: Path, victim: str, moment: str):
@@ -187,7 +180,6 @@ def pids_of(victim: str, up: int, outermost: int) -> list[int]:
     return eventually(lambda: capsule._children(first)[:1], "the program to begin", timeout=10)
 
 
-@pytest.mark.rehearsal
 def test_two_live_side_by_side_at_the_same_addresses(living: Home, tmp_path: Path):
     home = Home(tmp_path)
     with home.ended():
@@ -222,6 +214,7 @@ def test_the_doctor_names_programs_that_are_missing_and_what_brings_them():
     assert "missing: the program go\n" in done.stdout
 
 
+@pytest.mark.usefixtures("world")
 def test_the_doctor_tries_the_kernel():
     able = examine()
     unable = examine("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
@@ -233,7 +226,7 @@ def test_the_doctor_tries_the_kernel():
 def test_the_doctor_and_the_set_up_name_the_same_packages():
     listed = re.search(r"packages=\((.*?)\)", (PROGRAM / "scripts/install").read_text(), re.DOTALL)
     assert listed
-    assert doctor.PACKAGES.keys() <= set(listed[1].split())
+    assert doctor.PACKAGES.keys() | {"netbase"} <= set(listed[1].split())
 
 
 @pytest.mark.parametrize(
@@ -245,6 +238,7 @@ def test_the_doctor_and_the_set_up_name_the_same_packages():
     ],
 )
 def test_it_refuses_in_one_sentence(monkeypatch: pytest.MonkeyPatch, where, name: str, value, words: str):
+    monkeypatch.setattr(doctor.os, "geteuid", lambda: 0)
     monkeypatch.setattr(where, name, value)
     with pytest.raises(SystemExit, match=words) as refusal:
         doctor.insist()

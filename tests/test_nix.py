@@ -16,9 +16,6 @@ from server_image import (
     ServerImage,
     lay_derp_map,
     packaged_derp_map,
-    sample_system,
-    sample_tree,
-    server_image,
 )
 
 HEADSCALE = "headscale.example.org"
@@ -35,21 +32,6 @@ MISTAKES = {
     "services.headscale.settings.dns.override_local_dns = lib.mkForce true;": "nameservers.global must be set",
     'sops.secrets.headscale_api_key.owner = "nobody-knows";': "nobody-knows",
 }
-
-
-@pytest.fixture
-def server() -> ServerImage:
-    return server_image()
-
-
-@pytest.fixture
-def tree() -> str:
-    return sample_tree()
-
-
-@pytest.fixture
-def system() -> str:
-    return sample_system()
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -139,7 +121,7 @@ def test_every_program_that_a_unit_names_exists(server: ServerImage, system: str
     server.output("ls", *named)
 
 
-def test_the_packaged_derp_map_is_what_headscale_reads():
+def test_the_packaged_derp_map_is_what_headscale_reads(server: ServerImage):
     regions = yaml.safe_load(packaged_derp_map())["regions"]
     assert len(regions) > 10
     for number, region in regions.items():
@@ -188,12 +170,3 @@ def test_the_sample_secrets_are_encrypted_and_complete():
     sample = yaml.safe_load((NIX / "secrets/sample.yaml").read_text())
     for name in ("headscale_noise_private_key", "headscale_api_key"):
         assert sample[name].startswith("ENC[")
-
-
-def test_shell_without_a_first_line_passes_shellcheck():
-    parts = [NIX / "register-api-key.sh", *(NIX.parent / "rehearsal/nixpkgs").rglob("*.sh")]
-    for script in [p for p in parts if not p.read_text().startswith("#!")]:
-        # Their variables are given by what runs them.
-        command = ["shellcheck", "--shell=bash", "--exclude=SC1090,SC2154", script]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout

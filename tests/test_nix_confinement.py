@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from apparmor import Profile, bring_strace, traced, uses
-from server_image import HERE, ServerImage, lay_derp_map, sample_system, server_image
+from server_image import HERE, ServerImage, lay_derp_map
 
 HEADSCALE, UI = "headscale.example.org", "headscale-ui.example.org"
 # Where NixOS has what Debian's programs find in /usr; the rehearsal's packages are links to these.
@@ -21,16 +21,6 @@ ON_NIXOS = {
 THERE = {"/boot", "/etc", "/etc/nixos", "/etc/ssh", "/nix/var/nix/profiles", "/var/lib/sops-nix"}
 # What `systemd-analyze security` says: 0 is a service that can do nothing, 10 one that may do anything.
 EXPOSURE = {"deployment-undo": 1.5, "derp-map": 1.2, "headscale": 1.3, "headscale-api-key": 0.9, "nginx": 1.6}
-
-
-@pytest.fixture(scope="module")
-def server() -> ServerImage:
-    return server_image()
-
-
-@pytest.fixture(scope="module")
-def system(server: ServerImage) -> str:
-    return sample_system()
 
 
 # -- AppArmor ---------------------------------------------------------------------------------------------------------

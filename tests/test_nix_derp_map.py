@@ -6,15 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
-from server_image import HERE, ServerImage, packaged_derp_map, sample_system, server_image
+from server_image import HERE, ServerImage, packaged_derp_map, sample_system
 
 MAP = "/var/lib/derp-map/derp.yaml"
 PUBLIC = "net/dnsfallback/dns-fallback-servers.json"
-
-
-@pytest.fixture(scope="module")
-def server() -> ServerImage:
-    return server_image()
 
 
 @pytest.fixture(scope="module")

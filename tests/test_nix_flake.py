@@ -4,15 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
-from server_image import ServerImage, sample_tree, server_image
+from server_image import ServerImage, sample_tree
 
 SYSTEMS = ("aarch64-linux", "x86_64-linux")
-
-
-@pytest.fixture
-def server() -> ServerImage:
-    return server_image()
 
 
 def kinds(shown: Mapping[str, Any]) -> Any:

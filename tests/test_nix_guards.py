@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from server_image import HERE, ServerImage, sample_system, sample_tree, server_image
+from server_image import HERE, ServerImage, sample_system, sample_tree
 from sshd import make_key
 from test_nix_nginx import HEADSCALE, UI, nginx
 
@@ -61,11 +61,6 @@ SSHD = {
     "clientaliveinterval": "30",
     "clientalivecountmax": "3",
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> ServerImage:
-    return server_image()
 
 
 # -- firewall --------------------------------------------------------------------------------------------------------

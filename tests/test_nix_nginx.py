@@ -9,14 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from server_image import HERE, ServerImage, sample_system, sample_tree, server_image
+from server_image import HERE, ServerImage, sample_system, sample_tree
 
 HEADSCALE, UI = "headscale.example.org", "headscale-ui.example.org"
-
-
-@pytest.fixture(scope="module")
-def server() -> ServerImage:
-    return server_image()
 
 
 @pytest.fixture(scope="module")

@@ -44,11 +44,11 @@ def leaves(value: Any, path: str) -> Iterator[str]:
             yield from leaves(inner, f"{path}.{name}")
 
 
-def test_every_option_is_one_of_nixpkgs():
+def test_every_option_is_one_of_nixpkgs(server: ServerImage):
     assert sorted(set(declared()) - set(REAL)) == []
 
 
-def test_every_option_has_nixpkgs_type():
+def test_every_option_has_nixpkgs_type(server: ServerImage):
     both = set(declared()) & set(REAL)
     assert len(both) > 200
     wrong = {path: (declared()[path], REAL[path]) for path in both if declared()[path] != shown(REAL[path])}
@@ -56,12 +56,11 @@ def test_every_option_has_nixpkgs_type():
 
 
 @pytest.mark.parametrize("system", ["bootstrap", "headscale"])
-def test_what_nixpkgs_types_is_not_free(system: str):
+def test_what_nixpkgs_types_is_not_free(server: ServerImage, system: str):
     """A set that takes any key would take a wrong value for a key that nixpkgs knows."""
-    image: ServerImage = server_image()
     free = [path for path, type_ in declared().items() if type_ == OPEN and "<" not in path and path != "system.build"]
     assert "services.openssh.settings" in free
-    values = {path: image.evaluate(sample_tree(), path, system) for path in free}
+    values = {path: server.evaluate(sample_tree(), path, system) for path in free}
     given = {leaf for path, value in values.items() for leaf in leaves(value, path)}
     assert sorted(given & set(REAL) - set(declared())) == []
 
@@ -77,15 +76,15 @@ def test_every_function_of_lib_is_one_of_nixpkgs():
     assert sorted(used - set(NAMES["lib"])) == []
 
 
-def test_every_package_is_one_of_nixpkgs():
+def test_every_package_is_one_of_nixpkgs(server: ServerImage):
     packages = f"path:{PLACE}#legacyPackages.x86_64-linux"
-    names = json.loads(server_image().output("nix", "eval", "--json", packages, "--apply", "builtins.attrNames"))
+    names = json.loads(server.output("nix", "eval", "--json", packages, "--apply", "builtins.attrNames"))
     assert sorted(set(names) - set(NAMES["pkgs"]) - OWN) == []
 
 
-def test_the_small_lib_has_no_function_that_nothing_uses():
+def test_the_small_lib_has_no_function_that_nothing_uses(server: ServerImage):
     expression = f"builtins.attrNames (import {PLACE}/lib)"
-    names = json.loads(server_image().output("nix", "eval", "--impure", "--json", "--expr", expression))
+    names = json.loads(server.output("nix", "eval", "--impure", "--json", "--expr", expression))
     files = [
         *NIX.rglob("*.nix"),
         *SMALL.rglob("*.nix"),

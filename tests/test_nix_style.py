@@ -4,15 +4,15 @@ import re
 from pathlib import Path
 
 import pytest
-from server_image import NIX, sample_tree, server_image
+from server_image import NIX, ServerImage, sample_tree
 
 FILES = sorted(NIX.rglob("*.nix"), key=str)
 WIDTH = 100
 
 
-def test_every_file_can_be_parsed():
+def test_every_file_can_be_parsed(server: ServerImage):
     files = [f"{sample_tree()}/{file.relative_to(NIX)}" for file in FILES]
-    server_image().output("nix-instantiate", "--parse", *files)
+    server.output("nix-instantiate", "--parse", *files)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

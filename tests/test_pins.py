@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server_image import NIX, ServerImage, server_image
+from server_image import NIX, ServerImage
 
 MODULE = "github.com/juanfont/headscale"
 # The only file that may be run in headscale's repository; Go's archives carry no modes.
@@ -28,9 +28,9 @@ def pin() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def source(pin: dict[str, str]) -> Iterator[Path]:
+def source(server: ServerImage, pin: dict[str, str]) -> Iterator[Path]:
     """headscale's repository as its archive has it, on the image's disk."""
-    target = server_image().disk / "upper/headscale-source"
+    target = server.disk / "upper/headscale-source"
     module = json.loads(go("mod", "download", "-json", f"{MODULE}@v{pin['version']}", place=NIX))
     shutil.copytree(module["Dir"], target, copy_function=shutil.copyfile)
     for path in (target, *target.rglob("*")):
@@ -43,16 +43,16 @@ def nix_hash(server: ServerImage, path: Path) -> str:
     return server.output("nix", "hash", "path", f"/{path.relative_to(server.disk / 'upper')}").strip()
 
 
-def test_the_source_has_the_pinned_hash(source: Path, pin: dict[str, str]):
-    assert nix_hash(server_image(), source) == pin["hash"]
+def test_the_source_has_the_pinned_hash(server: ServerImage, source: Path, pin: dict[str, str]):
+    assert nix_hash(server, source) == pin["hash"]
 
 
-def test_its_dependencies_have_the_pinned_hash(source: Path, pin: dict[str, str]):
+def test_its_dependencies_have_the_pinned_hash(server: ServerImage, source: Path, pin: dict[str, str]):
     """`vendorHash` is of what buildGoModule's first step writes."""
     vendor = source.with_name("headscale-vendor")
     go("mod", "vendor", "-o", str(vendor), place=source)
     try:
-        assert nix_hash(server_image(), vendor) == pin["vendorHash"]
+        assert nix_hash(server, vendor) == pin["vendorHash"]
         assert (vendor / "tailscale.com/net/dnsfallback/dns-fallback-servers.json").is_file()
     finally:
         shutil.rmtree(vendor)

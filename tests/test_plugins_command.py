@@ -6,7 +6,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -187,38 +186,38 @@ def test_a_wrong_user_key_is_a_dial_error(sshd: Sshd) -> None:
         create(sshd.connection | {"privateKey": other, "dialErrorLimit": 0}, create="true")
 
 
-def test_dialling_goes_on_until_a_server_appears(tmp_path: Path) -> None:
-    server, said = Sshd.prepare(tmp_path), Said()
-    starting = threading.Timer(1, server.start)
+def test_dialling_goes_on_until_a_server_appears(stopped_sshd: Sshd) -> None:
+    said = Said()
+    starting = threading.Timer(1, stopped_sshd.start)
     starting.start()
     try:
-        assert create(server.connection, said, create="echo up")["stdout"] == "up"
+        assert create(stopped_sshd.connection, said, create="echo up")["stdout"] == "up"
     finally:
         starting.join()
-        server.stop()
+        stopped_sshd.stop()
     assert "INFO Dial 1/10 failed: retrying" in said.text
 
 
-def test_dialling_ends_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dialling_ends_at_the_limit(stopped_sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dial, "LONGEST_DELAY", 0.01)
-    server, said = Sshd.prepare(tmp_path), Said()
+    said = Said()
     with pytest.raises(Failure, match=r"after 10 failed attempts: dial tcp .* connect: connection refused"):
-        create(server.connection, said, create="true")
+        create(stopped_sshd.connection, said, create="true")
     assert len(said.lines) == 10
 
 
-def test_a_silent_server_would_hang_the_official_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_would_hang_the_official_provider(stopped_sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dial, "HANDSHAKE_LIMIT", 0.5)
-    connection = Sshd.prepare(tmp_path).connection
+    connection = stopped_sshd.connection
     silent = socket.create_server(("127.0.0.1", connection["port"]))
     with silent, pytest.raises(Failure, match="stayed silent: the official command provider hangs here"):
         create(connection, create="true")
 
 
-def test_cancelling_ends_the_dialling(tmp_path: Path) -> None:
+def test_cancelling_ends_the_dialling(stopped_sshd: Sshd) -> None:
     async def cancelled() -> None:
         provider = CommandProvider(Said())
-        inputs = {"connection": Sshd.prepare(tmp_path).connection | {"dialErrorLimit": -1}, "create": "true"}
+        inputs = {"connection": stopped_sshd.connection | {"dialErrorLimit": -1}, "create": "true"}
         creating = asyncio.create_task(_create(provider, inputs))
         await asyncio.sleep(0.3)
         await provider.cancel()

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 import asyncssh
-from mocked import HOST, SECRET, SECRETS, SOPS_VALUES, Inputs, sops_file
+from mocked import HOST, SECRET, SECRETS, SOPS_VALUES, Inputs
 
 from components.host_facts import HostFacts, UserFacts
 
@@ -175,7 +175,7 @@ def test_each_user_has_a_reason_of_its_own(program):
     assert reasons == {"alice": "serial 1", "bob": "key 7 was revoked on the server"}
 
 
-def test_the_api_key_is_read_again_when_its_file_changes(program, tmp_path: Path):
+def test_the_api_key_is_read_again_when_its_file_changes(program, sops_file, tmp_path: Path):
     one, other = (sops_file(tmp_path / name, SOPS_VALUES, str(HOST.to_public())) for name in ("one", "other"))
     asked = [program(secretsFile=str(file))["headscale-api-key"]["stdin"] for file in (one, one, other)]
     assert asked[0] == asked[1] != asked[2]

@@ -38,15 +38,10 @@ echo {version}
 
 
 @pytest.fixture(scope="module")
-def directory() -> Path:
-    return programs.build(print)
-
-
-@pytest.fixture(scope="module")
-def schema(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def schema(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the real engine learns from the real plugin."""
     settings = {"PULUMI_HOME": str(tmp_path_factory.mktemp("home")), "PULUMI_SKIP_UPDATE_CHECK": "true"}
-    command = [directory / "pulumi", "package", "get-schema", directory / "pulumi-resource-hcloud"]
+    command = [engine / "pulumi", "package", "get-schema", engine / "pulumi-resource-hcloud"]
     return json.loads(subprocess.run(command, env=os.environ | settings, capture_output=True, check=True).stdout)
 
 
@@ -55,21 +50,21 @@ def first_line(*command: str | Path) -> str:
 
 
 @pytest.mark.parametrize("command", VERSIONS, ids=lambda command: command[0])
-def test_reports_the_pinned_version(directory: Path, command: tuple[str, ...]) -> None:
+def test_reports_the_pinned_version(engine: Path, command: tuple[str, ...]) -> None:
     name, *arguments = command
-    assert first_line(directory / name, *arguments) == VERSIONS[command]
+    assert first_line(engine / name, *arguments) == VERSIONS[command]
 
 
-def test_every_binary_needs_no_library_of_this_machine(directory: Path) -> None:
-    binaries = [file for file in directory.iterdir() if file.read_bytes()[:4] == b"\x7fELF"]
+def test_every_binary_needs_no_library_of_this_machine(engine: Path) -> None:
+    binaries = [file for file in engine.iterdir() if file.read_bytes()[:4] == b"\x7fELF"]
     assert len(binaries) == 8
     for file in binaries:
         assert "not a dynamic executable" in subprocess.run(["ldd", file], capture_output=True, text=True).stderr
 
 
-def test_what_was_built_is_not_built_again(directory: Path) -> None:
+def test_what_was_built_is_not_built_again(engine: Path) -> None:
     lines: list[str] = []
-    assert programs.build(lines.append) == directory
+    assert programs.build(lines.append) == engine
     assert lines == []
 
 
@@ -93,13 +88,14 @@ def test_the_plugin_gives_what_the_sdk_reads(schema: dict[str, Any], resource: A
     assert {re.sub("(?=[A-Z])", "_", name).lower() for name in given} == read
 
 
-def install(directory: Path, version: str) -> tuple[Path, ...]:
+def install(engine: Path, version: str) -> tuple[Path, ...]:
     for name in programs.ENGINE:
-        (directory / name).write_text(ENGINE_SCRIPT.format(version=version))
-        (directory / name).chmod(0o755)
-    return tuple(directory / name for name in programs.ENGINE)
+        (engine / name).write_text(ENGINE_SCRIPT.format(version=version))
+        (engine / name).chmod(0o755)
+    return tuple(engine / name for name in programs.ENGINE)
 
 
+@pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize("version", ["v3.250.0", "v3.300.1", "v4.0.0"])
 def test_an_engine_on_path_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     files = install(tmp_path, version)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from config import DECLARED
-from rehearsal import plugins, programs
+from rehearsal import plugins
 from rehearsal.__main__ import _parser
 from rehearsal.emulators.api import serve
 from rehearsal.emulators.cloudflare import Cloudflare
@@ -67,16 +67,15 @@ def test_the_commands_of_the_rehearsal_exist():
 
 
 @pytest.fixture
-def operator(tmp_path: Path) -> dict[str, str]:
+def operator(tmp_path: Path, engine: Path) -> dict[str, str]:
     """The environment of somebody who has the tokens and a fresh home, and whose clouds are emulators."""
     home = tmp_path / "home"
     plugins.install(home / ".pulumi", Path(sys.executable))
-    built = programs.build(print)
-    plugins.install_hcloud(home / ".pulumi", built)
+    plugins.install_hcloud(home / ".pulumi", engine)
     return {
         "HOME": str(home),
         "PULUMI_HOME": str(home / ".pulumi"),
-        "PATH": f"{Path(sys.executable).parent}:{built}:{os.environ['PATH']}",
+        "PATH": f"{Path(sys.executable).parent}:{engine}:{os.environ['PATH']}",
         "PULUMI_BACKEND_URL": f"file://{home}",
         "PULUMI_CONFIG_PASSPHRASE": secrets.token_urlsafe(),
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",

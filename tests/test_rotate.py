@@ -13,6 +13,7 @@ from vault import vault
 import rules
 import sops
 
+pytestmark = pytest.mark.usefixtures("engine")
 SSH = {"deploy-key": ("deployKey", "formerDeployKey"), "host-key": ("sshHostKey", "formerSshHostKey")}
 
 

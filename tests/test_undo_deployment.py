@@ -3,15 +3,14 @@
 import json
 
 import pytest
-from server_image import ServerImage, sample_system, server_image
+from server_image import ServerImage, sample_system
 
 STATE, DATABASE = "/var/lib/deployment", "/var/lib/headscale/db.sqlite"
 OLD, NEW = "/nix/store/old-system", "/nix/store/new-system"
 
 
 @pytest.fixture
-def server() -> ServerImage:
-    server = server_image()
+def server(server: ServerImage) -> ServerImage:
     server.output("rm", "-rf", STATE, "/var/lib/headscale")
     server.put(f"{STATE}/before.sqlite", "before")
     server.put(DATABASE, "later")

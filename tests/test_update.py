@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from server_image import HERE, NIX, ServerImage, server_image
+from server_image import HERE, NIX, ServerImage
 
 from scripts import update
 
@@ -116,8 +116,8 @@ class Project:
 
 
 @pytest.fixture
-def project(request: pytest.FixtureRequest) -> Project:
-    return Project(server_image(), re.sub(r"\W", "-", request.node.name))
+def project(server: ServerImage, request: pytest.FixtureRequest) -> Project:
+    return Project(server, re.sub(r"\W", "-", request.node.name))
 
 
 def test_it_moves_versions_with_their_hashes(project: Project):

@@ -35,9 +35,8 @@ class Step:
 
 
 @pytest.fixture
-def walk() -> Walk:
+def walk(server: ServerImage) -> Walk:
     """Runs commands one after the other on a server where headscale serves with an empty database."""
-    server = server_image()
     prepare(server)
 
     def run(*commands: str) -> list[Step]:
@@ -177,8 +176,10 @@ def test_only_root_reads_what_is_recorded(walk: Walk):
         (f"hskey-api-{'p' * 12}-{'s' * 64}", "copy", "headscale answers 401 to the key that was just registered"),
     ],
 )
-def test_an_api_key_that_headscale_does_not_take_fails_its_unit(walk: Walk, key: str, database: str, told: str):
-    unit = server_image().unit(sample_system(), "headscale-api-key.service")
+def test_an_api_key_that_headscale_does_not_take_fails_its_unit(
+    server: ServerImage, system: str, walk: Walk, key: str, database: str, told: str
+):
+    unit = server.unit(system, "headscale-api-key.service")
     (register,) = re.findall(r"^ExecStart=(\S+)", unit, re.MULTILINE)
     environment = (
         f"CREDENTIALS_DIRECTORY=/key STATE_DIRECTORY=/key API=http://127.0.0.1:8085 DATABASE=/{database}.sqlite"
