@@ -6,6 +6,7 @@ is looked at when it is asked for.
 
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -29,11 +30,10 @@ def live(run: Run, say: Callable[[str], None]) -> None:
         say("pulumi up")
         everything.stack.up()
         life.outputs = everything.stack.outputs()
-        for name in DEVICES:
-            say(f"{name} joins")
-            device = end.enter_context(everything.device(name))
-            device.join(life.outputs["joinCommand"])
-            life.devices[name] = device
+        life.devices = {name: end.enter_context(everything.device(name)) for name in DEVICES}
+        say(f"{', '.join(DEVICES)} join")
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda device: device.join(life.outputs["joinCommand"]), life.devices.values()))
         life.ready = True
         while True:
             signal.pause()

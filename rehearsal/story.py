@@ -56,9 +56,8 @@ class Story:
         """Devices of these names, on the tailnet until the block ends."""
         with ExitStack() as end:
             found = [end.enter_context(self.world.device(name)) for name in names]
-            with self.report.step(f"{', '.join(names)} join"):
-                for device in found:
-                    device.join(self.outputs["joinCommand"])
+            with self.report.step(f"{', '.join(names)} join"), ThreadPoolExecutor() as pool:
+                list(pool.map(lambda device: device.join(self.outputs["joinCommand"]), found))
             yield found
 
     def log_in(self, secrets: StackSecrets | None = None) -> None:
