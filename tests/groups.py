@@ -5,8 +5,11 @@ the tests.
 """
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
+
+from rehearsal import cache
 
 # By fixture, the most demanding first.
 NEEDS = {"debian_disk": "qemu", "world": "world", "server": "image", "engine": "engine", "stopped_sshd": "sshd"}
@@ -25,6 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         elif "living" in fixtures:
             item.add_marker(pytest.mark.xdist_group("living"))
     items.sort(key=lambda item: ORDER.index(dict(item.user_properties)["need"]))
+
+
+@pytest.fixture(autouse=True)
+def only_python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that names no need finds nothing that set-up makes, on a machine that has it too."""
+    if request.node.get_closest_marker("python"):
+        monkeypatch.setattr(cache, "ROOT", Path("/dev/null/this test is marked python"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
