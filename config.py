@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pulumi
 import yaml
@@ -113,7 +113,7 @@ class StackConfig:
         ipv6: pulumi.Input[str],
         headscale_name: pulumi.Input[str],
         ui_name: pulumi.Input[str],
-    ) -> dict[str, pulumi.Input]:
+    ) -> dict[str, pulumi.Input[Any]]:
         """The data that Nix gets, shaped like nix/deployment.json; nothing in it is secret.
 
         The addresses and names come from the cloud, so that no server is configured before both exist.

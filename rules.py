@@ -174,7 +174,8 @@ def policy(path: Path) -> Path:
 
 def tag_owners(path: Path) -> dict[str, list[str]]:
     """Who may give which tag, as a policy that passed `policy` says."""
-    return json.loads(_plain_json(path.read_text())).get("tagOwners", {})
+    owners: dict[str, list[str]] = json.loads(_plain_json(path.read_text())).get("tagOwners", {})
+    return owners
 
 
 def _acl(rule: Any) -> None:

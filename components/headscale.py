@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pulumi
 from pulumi_command import remote
@@ -88,7 +89,7 @@ class HeadscaleBootstrap(pulumi.ComponentResource):
         return self._answer(f"{name}-preauth-key", "preauth-key.sh", wanted, after, once=True)
 
     def _answer(
-        self, name: str, script: str, request: dict, after: pulumi.Resource, once: bool = False
+        self, name: str, script: str, request: dict[str, Any], after: pulumi.Resource, once: bool = False
     ) -> pulumi.Output[dict[str, str]]:
         return self._run(name, script, request, after, secret=True, once=once).stdout.apply(json.loads)
 
@@ -96,7 +97,7 @@ class HeadscaleBootstrap(pulumi.ComponentResource):
         self,
         name: str,
         script: str,
-        request: dict,
+        request: dict[str, Any],
         after: pulumi.Resource,
         secret: bool = False,
         once: bool = False,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pulumi
 
@@ -74,7 +75,7 @@ async def read_host_facts(address: str, private_key: str, host_key: str) -> Host
     )
 
 
-async def _ask(address: str, private_key: str, host_key: str) -> dict:
+async def _ask(address: str, private_key: str, host_key: str) -> dict[str, Any]:
     import asyncssh
 
     async with asyncssh.connect(
@@ -86,5 +87,6 @@ async def _ask(address: str, private_key: str, host_key: str) -> dict:
     ) as connection:
         scripts = (path.read_text() for path in (SCRIPT, USERS_SCRIPT))
         results = await asyncio.gather(*(connection.run("sh -s", input=text, check=True) for text in scripts))
+    deploys: dict[str, Any]
     deploys, users = (json.loads(str(result.stdout)) for result in results)
     return deploys | {"users": users}

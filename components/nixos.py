@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pulumi
 from pulumi_command import remote
@@ -28,7 +29,7 @@ class NixosDeploymentArgs:
 
     name: str
     server: Server
-    deployment: Mapping[str, pulumi.Input]
+    deployment: Mapping[str, pulumi.Input[Any]]
     policy_file: Path
     secrets_file: Path
     host_age_key: pulumi.Input[str]
@@ -73,7 +74,7 @@ class NixosDeployment(pulumi.ComponentResource):
         mark = f"{self._args.name}\n".encode()
         stdin = files.apply(lambda tree: bundle({"run.sh": script, "marker": mark, "tree.tar": tar(tree)}))
         # A server becomes NixOS once: only another server, or another script, asks for it again.
-        once_for = [self._args.server.server_id, hashlib.sha256(script).hexdigest()]
+        once_for: list[pulumi.Input[str]] = [self._args.server.server_id, hashlib.sha256(script).hexdigest()]
         return self._once(name, RECEIVE, stdin, once_for)
 
     def _booted(self, name: str, convert: remote.Command) -> remote.Command:
@@ -85,7 +86,7 @@ class NixosDeployment(pulumi.ComponentResource):
         (_, deploy_key), (host_private, host_public) = self._args.server.deploy_key, self._args.server.host_key
         public = {"run.sh": (REMOTE / "take-keys.sh").read_bytes(), "deploy-key.pub": f"{deploy_key}\n".encode()}
         stdin = host_private.apply(lambda key: bundle(public | {"host-key": key.encode()}))
-        once_for = [self._args.server.server_id, deploy_key, host_public]
+        once_for: list[pulumi.Input[str]] = [self._args.server.server_id, deploy_key, host_public]
         return self._once(name, RECEIVE, pulumi.Output.secret(stdin), once_for, after)
 
     def _push(
@@ -125,10 +126,12 @@ class NixosDeployment(pulumi.ComponentResource):
     def _facts(self, keys: remote.Command) -> pulumi.Output[HostFacts | Unreachable]:
         """What the host says of itself; unknown in a preview while there is no NixOS to ask."""
         connection = self._args.server.connection
-        asked = pulumi.Output.all(keys.stdout, connection.host, connection.private_key, connection.host_key).apply(
-            lambda known: read_host_facts(*known[1:])
-        )
-        return pulumi.Output.unsecret(asked)
+
+        async def ask(arguments: list[Any]) -> HostFacts | Unreachable:
+            return await read_host_facts(*arguments[1:])
+
+        host = (connection.host, connection.private_key, connection.host_key)
+        return pulumi.Output.unsecret(pulumi.Output.all(keys.stdout, *host).apply(ask))
 
 
 def deploy_request(digest: str, facts: HostFacts | Unreachable) -> dict[str, str]:

@@ -46,7 +46,10 @@ async def _try(address: str, private_keys: Sequence[str], host_keys: Sequence[st
                 known_hosts=(list(known), [], []),
                 config=None,
             ) as connection:
-                return private_key, known[connection.get_server_host_key()]
+                shown = connection.get_server_host_key()
+                if shown is None:
+                    raise asyncssh.HostKeyNotVerifiable("the server showed no host key")
+                return private_key, known[shown]
         except asyncssh.PermissionDenied as error:
             denied = error
     assert denied

@@ -123,9 +123,12 @@ class Server(pulumi.ComponentResource):
             return self.connection
         deploy_keys = [args.deploy_key[0], *([args.former_deploy_key] if args.former_deploy_key else [])]
         host_keys = [args.host_key[1], *([args.former_host_key] if args.former_host_key else [])]
-        keys = pulumi.Output.all(address, pulumi.Output.all(*deploy_keys)).apply(
-            lambda known: accepted_keys(known[0], known[1], host_keys)
-        )
+
+        async def ask(arguments: dict[str, Any]) -> tuple[str, str]:
+            return await accepted_keys(**arguments, host_keys=host_keys)
+
+        asked = pulumi.Output.all(address=address, private_keys=pulumi.Output.all(*deploy_keys))
+        keys: pulumi.Output[tuple[str, str]] = asked.apply(ask)
         return _connection(address, keys[0], keys[1])
 
 

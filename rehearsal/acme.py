@@ -73,4 +73,4 @@ def _root(certificate: Path) -> str:
     trust = ssl.create_default_context(cafile=str(certificate))
     url = f"https://{ACME_NAME}:{MANAGEMENT}/roots/0"
     with urllib.request.urlopen(url, context=trust, timeout=2) as answer:
-        return answer.read().decode()
+        return str(answer.read(), "utf-8")

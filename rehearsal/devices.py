@@ -98,7 +98,7 @@ class Device:
         return json.loads(self.must(["tailscale", "netcheck", "--format=json"]))
 
     def addresses(self) -> list[str]:
-        return self.status()["Self"]["TailscaleIPs"]
+        return list(self.status()["Self"]["TailscaleIPs"])
 
     def ping(self, address: str) -> bool:
         """One ICMP packet through the VPN's own interface; AssertionError when no answer comes."""

@@ -122,4 +122,4 @@ def _release_url() -> str:
 
 def pinned(package: str) -> str:
     """The version of headscale or headscale-ui that a server gets, e.g. 0.29.3."""
-    return json.loads((PACKAGES / "pins.json").read_text())[package]["version"]
+    return str(json.loads((PACKAGES / "pins.json").read_text())[package]["version"])

@@ -139,7 +139,7 @@ def _follow(process: subprocess.Popen[bytes]) -> int:
 
 def _ready(pid: int) -> bool:
     try:
-        return Life.of(pid).ask("state")["ready"]
+        return bool(Life.of(pid).ask("state")["ready"])
     except (door.Closed, door.Refused):
         return False
 

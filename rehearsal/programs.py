@@ -34,7 +34,12 @@ class Program:
     scripts: tuple[str, ...] = ()
 
     def build(self, report: Report) -> Path:
-        inputs = [GO / self.folder, repr(self), *FLAGS, _go(self.folder, "env", "GOVERSION", "GOARCH")]
+        inputs: list[Path | str] = [
+            GO / self.folder,
+            repr(self),
+            *FLAGS,
+            _go(self.folder, "env", "GOVERSION", "GOARCH"),
+        ]
         return cached(f"go-{self.folder}", inputs, lambda target: self._make(target, report))
 
     def _make(self, target: Path, report: Report) -> None:
@@ -115,9 +120,9 @@ def _link(file: Path, target: Path) -> None:
 def _go(folder: str, *arguments: str) -> str:
     # An operator's own flags or workspace must not change what is built.
     settings = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
-    place = {"cwd": GO / folder, "env": os.environ | settings}
+    environment = os.environ | settings
     try:
-        result = subprocess.run(["go", *arguments], capture_output=True, text=True, **place)
+        result = subprocess.run(["go", *arguments], capture_output=True, text=True, cwd=GO / folder, env=environment)
     except FileNotFoundError:
         problem = "there is no `go` on PATH; install Go 1.26.6 or newer"
         raise SystemExit(f"cannot build the rehearsal's programs: {problem}") from None

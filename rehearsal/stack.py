@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PROGRAM = Path(__file__).resolve().parent.parent
 NAME = "rehearsal"
@@ -122,7 +123,8 @@ class Stack:
         settings = json.loads(self._config("--json", "--show-secrets"))
         found = {key: setting["value"] for key, setting in settings.items() if setting["secret"]}
         sops_file = str(self.directory / "secrets.yaml")
-        return found | json.loads(self._command("sops", "decrypt", "--output-type", "json", sops_file))
+        values: dict[str, str] = json.loads(self._command("sops", "decrypt", "--output-type", "json", sops_file))
+        return found | values
 
     def _config(self, *arguments: str, stdin: str = "") -> str:
         return self._plain("config", *self._stack, *arguments, stdin=stdin)
@@ -143,8 +145,11 @@ class Stack:
     def destroy(self, expect: int = 0) -> Outcome:
         return self._run("destroy", "--yes", "--skip-preview", expect=expect)
 
-    def outputs(self) -> dict:
-        return json.loads(self._plain("stack", "output", "--json", "--show-secrets", "--stack", NAME))
+    def outputs(self) -> dict[str, Any]:
+        outputs: dict[str, Any] = json.loads(
+            self._plain("stack", "output", "--json", "--show-secrets", "--stack", NAME)
+        )
+        return outputs
 
     def _run(self, verb: str, *flags: str, expect: int = 0) -> Outcome:
         self._commands += 1

@@ -63,7 +63,7 @@ class Visitor:
     @cached_property
     def _thread(self) -> ThreadPoolExecutor:
         # Of a process, only the thread that asks for it changes its network namespace.
-        return ThreadPoolExecutor(1, initializer=_enter, initargs=[self.place])
+        return ThreadPoolExecutor(1, initializer=_enter, initargs=(self.place,))
 
     def _statuses(self, url: SplitResult, address: str, times: int, key: str | None, patiently: bool) -> Iterator[int]:
         headers = {"Authorization": f"Bearer {key}"} if key else {}

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from rehearsal import devices, image, keys, plugins, programs
 from rehearsal.acme import acme
@@ -43,7 +44,8 @@ def prepare(say: Callable[[str], None]) -> Prepared:
     """Make, or find in the cache, all that a rehearsal runs."""
     # The image waits for the network and the disk most of the time, the programs for the processor.
     with ThreadPoolExecutor() as pool:
-        building, base, release = (pool.submit(make, say) for make in (programs.build, image.base, image.ui_release))
+        building, base = pool.submit(programs.build, say), pool.submit(image.base, say)
+        release = pool.submit(image.ui_release, say)
     layer = image.layer(building.result())
     return Prepared(building.result(), (layer, base.result()), release.result() is not None)
 
@@ -132,7 +134,7 @@ class World:
             self.console("umount", key, f"{key}.pub")
             self.console("systemctl", "restart", "sshd.service")
 
-    def look_for_secrets(self, outputs: dict) -> int:
+    def look_for_secrets(self, outputs: dict[str, Any]) -> int:
         """How many secrets were looked for in everything below the state's directory; finding one is an error."""
         own = self.secrets
         made = (own.api_key, own.noise_key, own.host_age_key, *outputs["preauthKeys"].values())
@@ -171,7 +173,7 @@ class World:
         try:
             urllib.request.urlopen(request)
         except urllib.error.HTTPError as refusal:
-            return json.load(refusal)["error"]["code"]
+            return str(json.load(refusal)["error"]["code"])
         raise AssertionError("Hetzner deleted a server that the stack protects")
 
     def leftovers(self) -> list[str]:

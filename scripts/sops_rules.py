@@ -31,9 +31,10 @@ def add_rule(config: Path, file: Path, recipients: list[str], comments: Mapping[
     """Add a rule that names these age recipients, some with a comment."""
     before = config.read_text().rstrip("\n") + "\n" if config.exists() else BEGIN
     regex = re.sub(r"[^\w/-]", r"\\\g<0>", _seen_from(config, file))
-    wanted = {"path_regex": f"^{regex}$", "key_groups": [{"age": recipients}]}
+    path_regex = f"^{regex}$"
+    wanted = {"path_regex": path_regex, "key_groups": [{"age": recipients}]}
     for indent in ("  ", "", "    "):
-        rule = textwrap.indent(_text(wanted["path_regex"], recipients, comments), indent)
+        rule = textwrap.indent(_text(path_regex, recipients, comments), indent)
         if _adds(before, before + rule, wanted):
             with replacing(config.resolve()) as new:
                 new.write_text(before + rule)
@@ -50,7 +51,7 @@ def _adds(before: str, after: str, rule: dict[str, Any]) -> bool:
     """Whether `after` is what was there and this rule at the end, and nothing else."""
     held = yaml.safe_load(before) or {}
     try:
-        return yaml.safe_load(after) == {**held, "creation_rules": [*_rules(held), rule]}
+        return bool(yaml.safe_load(after) == {**held, "creation_rules": [*_rules(held), rule]})
     except yaml.YAMLError:
         return False
 

@@ -107,7 +107,7 @@ def main(arguments: list[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/update", description=__doc__.splitlines()[0])
-    to = {"metavar": "VERSION", "nargs": "?", "const": NEWEST}
+    to: dict[str, Any] = {"metavar": "VERSION", "nargs": "?", "const": NEWEST}
     parser.add_argument("--headscale", **to, help="headscale; without VERSION the newest that may follow")
     parser.add_argument("--ui", **to, help="headscale-ui; without VERSION the newest")
     parser.add_argument("--nixpkgs", action="store_true", help="nixpkgs and sops-nix, within their branches")

@@ -50,6 +50,15 @@ def test_python_is_formatted_and_linted(arguments: tuple[str, ...]):
     passes("ruff", *arguments, ".")
 
 
+def test_types_are_right():
+    passes("mypy")
+
+
+@pytest.mark.parametrize("place", ["rehearsal/nixpkgs/system", "rehearsal/sops-nix"])
+def test_types_are_right_where_modules_import_each_other_by_name(place: str):
+    passes("mypy", "--strict", "--config-file=", "--cache-dir=/dev/null", "--explicit-package-bases", ".", place=place)
+
+
 def test_shell_scripts_pass_shellcheck():
     scripts = [path for path in tracked() if is_shell(PROGRAM / path)]
     assert "components/remote/deploy.sh" in scripts
@@ -67,6 +76,6 @@ def is_shell(path: Path) -> bool:
     return path.is_file() and path.read_bytes().startswith((b"#!/bin/sh", b"#!/usr/bin/env bash"))
 
 
-def passes(tool: str, *arguments: str) -> None:
-    done = subprocess.run([TOOLS / tool, *arguments], cwd=PROGRAM, capture_output=True, text=True)
+def passes(tool: str, *arguments: str, place: str = ".") -> None:
+    done = subprocess.run([TOOLS / tool, *arguments], cwd=PROGRAM / place, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

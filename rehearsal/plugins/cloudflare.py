@@ -106,18 +106,20 @@ class CloudflareProvider(p.Provider):
 
     async def _zones(self, wanted: dict[str, Any]) -> list[dict[str, Any]]:
         query = {key: value for key, value in snake(wanted).items() if isinstance(value, str) and value != "all"}
-        return await self._call("GET", f"zones?{urlencode(query)}")
+        zones: list[dict[str, Any]] = await self._call("GET", f"zones?{urlencode(query)}")
+        return zones
 
     async def _zone(self, args: dict[str, Any]) -> dict[str, Any]:
         wanted = {"match": "all"} | args.get("filter", {})
         zone_id = args.get("zoneId") or await self._zone_id(wanted)
-        return camel(await self._call("GET", f"zones/{zone_id}")) | {"zoneId": zone_id, "filter": wanted}
+        zone: dict[str, Any] = camel(await self._call("GET", f"zones/{zone_id}"))
+        return zone | {"zoneId": zone_id, "filter": wanted}
 
     async def _zone_id(self, wanted: dict[str, Any]) -> str:
         found = await self._zones({key: value for key, value in wanted.items() if value is not None})
         if len(found) != 1:
             raise Failure(f"failed to find exactly one zone for {json.dumps(wanted)}: {len(found)} found")
-        return found[0]["id"]
+        return str(found[0]["id"])
 
 
 def _absent(token: str) -> str:
@@ -129,7 +131,8 @@ def _records(properties: Properties) -> str:
 
 
 def _body(inputs: Properties) -> dict[str, Any]:
-    return snake({key: plain(inputs[key]) for key in SENT if key in inputs})
+    body: dict[str, Any] = snake({key: plain(inputs[key]) for key in SENT if key in inputs})
+    return body
 
 
 def _state(record: dict[str, Any], known: Properties) -> Properties:

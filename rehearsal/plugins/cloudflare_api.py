@@ -58,7 +58,7 @@ class Api:
 
 def _errors(body: bytes) -> list[dict[str, Any]]:
     try:
-        return json.loads(body)["errors"]
+        return list(json.loads(body)["errors"])
     except (ValueError, KeyError, TypeError):
         return [{"message": body[:200].decode(errors="replace"), "code": "none"}]
 
@@ -75,7 +75,7 @@ def _delay(failure: Failure, failed: int) -> float:
     asked = getattr(failure, "retry_after", "")
     if asked.isdecimal() and float(asked) < LONGEST_REQUESTED_DELAY:
         return float(asked)
-    return min(FIRST_DELAY * 2**failed, LONGEST_DELAY)
+    return min(FIRST_DELAY * 2.0**failed, LONGEST_DELAY)
 
 
 def camel(value: Any) -> Any:

@@ -36,7 +36,7 @@ def own_type(urn: str) -> str:
 
 
 def is_unknown(value: PropertyValue | None) -> bool:
-    return plain(value) == _UNKNOWN
+    return bool(plain(value) == _UNKNOWN)
 
 
 def differ(old: PropertyValue | None, new: PropertyValue | None) -> bool:

@@ -19,7 +19,8 @@ def opened(sops: str, file: str, key_file: str) -> dict[str, Any]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(f"failed to decrypt {file} with {key_file}: {done.stderr.strip()}")
-    return json.loads(done.stdout)
+    values: dict[str, Any] = json.loads(done.stdout)
+    return values
 
 
 def write(directory: Path, secret: dict[str, Any], value: str) -> None:
@@ -31,7 +32,7 @@ def write(directory: Path, secret: dict[str, Any], value: str) -> None:
 
 
 def changed(former: Path, secret: dict[str, Any], value: str) -> bool:
-    path = former / secret["name"]
+    path = former / str(secret["name"])
     return path.exists() and path.read_text() != value
 
 

@@ -8,8 +8,9 @@ from rehearsal.story import Story
 def story(name: str) -> type[Story]:
     """The story that a module of this package tells."""
     module = importlib.import_module(f"{__name__}.{name}")
-    (found,) = (kind for kind in vars(module).values() if _is_own(kind, module.__name__))
-    return found
+    story: type[Story]
+    (story,) = (kind for kind in vars(module).values() if _is_own(kind, module.__name__))
+    return story
 
 
 def _is_own(kind: object, module: str) -> bool:

@@ -8,7 +8,9 @@ import hashlib
 import re
 
 try:
-    from rehearsal.browser import Browser, Visitor, chromium
+    from playwright.sync_api import Browser
+
+    from rehearsal.browser import Visitor, chromium
 except ImportError as missing:
     raise SystemExit(f"The story `browser` needs what `scripts/install test` brings: {missing}.") from missing
 

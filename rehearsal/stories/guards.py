@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rehearsal.devices import Device
@@ -220,7 +221,7 @@ class Guards(Story):
             operator.ask(API, address=ipv4, times=150, key=WRONG, patiently=True)
             self.guess_logins(operator, ipv4, times=6)
             for jail in (LIMIT, KEYS, SSHD):
-                eventually(lambda jail=jail: self.ignored(jail, OPERATOR.ipv4), f"{jail} to see him", NOTICE)
+                eventually(partial(self.ignored, jail, OPERATOR.ipv4), f"{jail} to see him", NOTICE)
             self.has_open(operator, {22, *WEB}, ipv4)
             line.note = "; ".join(
                 f"{jail}: {self.ignored(jail, OPERATOR.ipv4)} ignored" for jail in (SSHD, LIMIT, KEYS)
@@ -276,4 +277,4 @@ class Guards(Story):
 def public_address(device: Device) -> str:
     """What the device's router has on the internet's side."""
     (link,) = json.loads(check(["ip", "-n", f"nat-{device.name}", "-json", "-4", "address", "show", "wan"]))
-    return link["addr_info"][0]["local"]
+    return str(link["addr_info"][0]["local"])

@@ -4,6 +4,7 @@ server that is built anew from nothing."""
 import json
 import secrets
 from datetime import UTC, datetime
+from typing import Any
 
 from rehearsal.devices import Device
 from rehearsal.processes import Failed
@@ -247,7 +248,9 @@ class Keys(Story):
 
     def identity(self) -> str:
         """headscale's public noise key, once it serves."""
-        return eventually(lambda: json.loads(self.get(f"https://{HEADSCALE}/key?v=130")[1])["publicKey"], "its key", 30)
+        return eventually(
+            lambda: str(json.loads(self.get(f"https://{HEADSCALE}/key?v=130")[1])["publicKey"]), "its key", 30
+        )
 
     # -- devices ------------------------------------------------------------------------------------------------
 
@@ -264,7 +267,7 @@ class Keys(Story):
             return words
         raise AssertionError(f"{device.name} joined with a key that should be refused")
 
-    def nodes(self) -> dict[str, dict]:
+    def nodes(self) -> dict[str, dict[str, Any]]:
         listed = json.loads(self.world.console("headscale", "nodes", "list", "--output", "json")) or []
         return {node["name"]: node for node in listed}
 

@@ -9,6 +9,8 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 from rehearsal import image, stun
 from rehearsal.devices import Device
@@ -114,8 +116,8 @@ class Main(Story):
             socket.create_connection((name, 443), timeout=10) as plain,
             self.trust().wrap_socket(plain, server_hostname=name) as tls,
         ):
-            certificate = tls.getpeercert() or {}
-        return next(value for ((key, value),) in certificate["issuer"] if key == "commonName")
+            certificate: dict[str, Any] = tls.getpeercert() or {}
+        return str(next(value for ((key, value),) in certificate["issuer"] if key == "commonName"))
 
     def https(self) -> None:
         with self.report.step("https answers with headscale's bodies; / and unknown paths are no blank pages"):
@@ -172,7 +174,7 @@ class Main(Story):
     def talk(self, laptop: Device, phone: Device) -> None:
         with self.report.step("a device pings another over its VPN addresses, IPv4 and IPv6") as line:
             for address in laptop.addresses():
-                eventually(lambda to=address: phone.ping(to), f"phone pings {address}", JOIN_TIMEOUT)
+                eventually(partial(phone.ping, address), f"phone pings {address}", JOIN_TIMEOUT)
             line.note = ", ".join(laptop.addresses())
         with self.report.step("MagicDNS resolves the other's name") as line:
             line.note = eventually(lambda: phone.resolve("laptop.ts.example.org"), "MagicDNS", JOIN_TIMEOUT)

@@ -104,7 +104,7 @@ class Firewalls(Collection[Firewall]):
         try:
             if resource.get("type") == "server":
                 return self.project.servers[resource["server"]["id"]].id
-            selector = resource["label_selector"]["selector"]
+            selector = str(resource["label_selector"]["selector"])
             labels.selector(selector)
             return selector
         except (KeyError, TypeError, ValueError) as error:

@@ -1,6 +1,7 @@
 """Servers of the Hetzner API. `user_data` goes to the machine and is never shown."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from rehearsal.emulators.api import ApiError, Json, NotModelled, Request, Response, Route, only, route
@@ -14,8 +15,10 @@ from rehearsal.emulators.hetzner.resources import PrimaryIp, Server, invalid
 USER_DATA_LIMIT = 32 * 1024
 
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
-_MODELLED = ("name", "server_type", "image", "location", "user_data", "ssh_keys", "labels", "firewalls")
-_MODELLED += ("public_net", "start_after_create")
+_MODELLED = (
+    *("name", "server_type", "image", "location", "user_data", "ssh_keys", "labels", "firewalls"),
+    *("public_net", "start_after_create"),
+)
 
 
 class Servers(Collection[Server]):
@@ -135,7 +138,7 @@ class Servers(Collection[Server]):
     def delete(self, request: Request, id: str) -> Response:
         return Response({"action": self.project.delete_server(self.find(id)).json()})
 
-    def _power(self, command: str):
+    def _power(self, command: str) -> Callable[[Request, str], Response]:
         return lambda request, id: accepted(self.project.power(self.find(id), command))
 
     def change_type(self, request: Request, id: str) -> Response:

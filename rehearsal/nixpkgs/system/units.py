@@ -3,11 +3,12 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 DEBIAN = Path("/usr/lib/systemd/system")
 
 
-def write(directory: Path, name: str, unit: dict) -> None:
+def write(directory: Path, name: str, unit: dict[str, Any]) -> None:
     own = directory / name
     if not unit["enable"]:
         own.symlink_to("/dev/null")
