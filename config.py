@@ -192,6 +192,9 @@ class _Reader:
                 self.wrong("baseDomain", config.base_domain, f"must not be {name} or a parent of it")
         if config.headscale_name == config.ui_name:
             self.wrong("uiName", config.ui_name, "is headscale's name as well")
+        for index, record in enumerate(config.extra_records):
+            if record.name in config.names:
+                self.wrong(f"extraRecords[{index}]", record.name, "is a name of this server: devices would not find it")
         if not config.users:
             self.wrong("users", [], "must name at least one user")
         for index, tag in enumerate(config.preauth_key.tags):

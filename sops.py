@@ -30,12 +30,15 @@ FORMS = {
 ENCRYPTED = re.compile(r"ENC\[AES256_GCM,data:(.*),iv:(.*),tag:(.*),type:[a-z]+\]")
 # What sops hashes first where a rule says `mac_only_encrypted`: MACOnlyEncryptedInitialization in its sops.go.
 MAC_ONLY_ENCRYPTED = bytes.fromhex("8a3fd2ad54ce66527b1034f3d147be0b0b975b3bf44f72c6fdadec8176f27d69")
+ON_THE_SERVER = "/etc/nixos/secrets/headscale.yaml"
 RESTORE = "restore it from git or from a backup"
 OTHER_FILE = "`pulumi config set --plaintext headscale:secretsFile ...` names another"
 
 
 def checked(path: Path, identity: "Identity | None") -> Path:
     """A file that the server's `identity` opens and that holds both keys; not opened where that is None."""
+    if not path.exists():
+        raise Rejected("does not exist", whereabouts(path, identity))
     held = encrypted(path)
     if identity is not None:
         values = _opened(path, held, identity)
@@ -46,6 +49,20 @@ def checked(path: Path, identity: "Identity | None") -> Path:
                 another = f"`sops unset {path} '[\"{name}\"]'`, and `scripts/init` makes another"
                 raise Rejected(f"holds a {name} that is not {described}", another)
     return path
+
+
+def whereabouts(path: Path, identity: "Identity | None") -> str:
+    """Where the file may be that a stack has had, with the command that brings it back."""
+    others = sorted(path.parent.glob("*.yaml")) if identity else []
+    for other in others:
+        if str(identity and identity.to_public()) in recipients(other):
+            use = f"`pulumi config set --plaintext headscale:secretsFile {other}` uses it, as `mv {other} {path}` does"
+            return f"{other} is encrypted to this stack's server: {use}"
+    return (
+        "for a new stack `scripts/init` makes it. A stack that has a server needs the file of that server, since "
+        f"headscale's identity is in it: `git log --all -- {path}` finds it in git, and "
+        f"`ssh root@$(pulumi stack output serverIpv4) cat {ON_THE_SERVER} >{path}` fetches the server's copy"
+    )
 
 
 def missing(path: Path) -> list[str]:

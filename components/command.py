@@ -16,8 +16,11 @@ def command(
     after: pulumi.Resource | None = None,
     secret: bool = False,
     once_for: Sequence[pulumi.Input[str]] | None = None,
+    unless: pulumi.Output[bool] | None = None,
 ) -> remote.Command:
     """Run `create` on the server again whenever an input changes; with `once_for`, only when one of these does.
+
+    Where `unless` is true, whatever has changed is no reason to run it again.
 
     The output of a `secret` command is neither logged nor kept in clear. There is never a `delete`: after a
     replacement it would run against the new server.
@@ -36,5 +39,18 @@ def command(
             depends_on=[after] if after else [],
             additional_secret_outputs=["stdout", "stderr"] if secret else [],
             ignore_changes=["connection", "stdin"] if once_for else [],
+            transforms=[_kept_if(unless)] if unless else [],
         ),
     )
+
+
+def _kept_if(condition: pulumi.Output[bool]) -> pulumi.ResourceTransform:
+    """Ignores all changes of a resource where the condition, which only an Output knows, is true."""
+
+    async def keep(args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
+        if not await condition.future():
+            return None
+        ignored = pulumi.ResourceOptions(ignore_changes=["connection", "create", "stdin", "triggers"])
+        return pulumi.ResourceTransformResult(args.props, pulumi.ResourceOptions.merge(args.opts, ignored))
+
+    return keep

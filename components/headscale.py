@@ -85,13 +85,21 @@ class HeadscaleBootstrap(pulumi.ComponentResource):
             "serial": args.serial,
             "reason": args.facts.apply(lambda facts: reason_for_key(user, facts)),
         }
-        # Run once for a request: another SSH key to log in with is no reason for another pre-auth key.
-        return self._answer(f"{name}-preauth-key", "preauth-key.sh", wanted, after, once=True)
+        # Run once for a request: another SSH key to log in with is no reason for another pre-auth key, and neither is a
+        # host that cannot say what became of the last one.
+        unreachable = args.facts.apply(lambda facts: isinstance(facts, Unreachable))
+        return self._answer(f"{name}-preauth-key", "preauth-key.sh", wanted, after, once=True, unless=unreachable)
 
     def _answer(
-        self, name: str, script: str, request: dict[str, Any], after: pulumi.Resource, once: bool = False
+        self,
+        name: str,
+        script: str,
+        request: dict[str, Any],
+        after: pulumi.Resource,
+        once: bool = False,
+        unless: pulumi.Output[bool] | None = None,
     ) -> pulumi.Output[dict[str, str]]:
-        return self._run(name, script, request, after, secret=True, once=once).stdout.apply(json.loads)
+        return self._run(name, script, request, after, secret=True, once=once, unless=unless).stdout.apply(json.loads)
 
     def _run(
         self,
@@ -101,6 +109,7 @@ class HeadscaleBootstrap(pulumi.ComponentResource):
         after: pulumi.Resource,
         secret: bool = False,
         once: bool = False,
+        unless: pulumi.Output[bool] | None = None,
     ) -> remote.Command:
         stdin = pulumi.Output.json_dumps(request | {"serverId": self._args.server_id})
         return command(
@@ -112,6 +121,7 @@ class HeadscaleBootstrap(pulumi.ComponentResource):
             after=after,
             secret=secret,
             once_for=[stdin] if once else None,
+            unless=unless,
         )
 
 

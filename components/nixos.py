@@ -50,15 +50,14 @@ class NixosDeployment(pulumi.ComponentResource):
         booted = self._booted(f"{name}-booted", convert)
         keys = self._keys(f"{name}-keys", after=booted)
         facts = self._facts(keys)
-        request = pulumi.Output.all(files, facts).apply(
-            lambda known: json.dumps(deploy_request(tree_digest(known[0]), known[1]))
-        )
+        request = pulumi.Output.all(files=files, facts=facts, server_id=args.server.server_id).apply(_request)
         push = self._push(f"{name}-push", files, request, after=keys)
         deploy = self._step(f"{name}-deploy", "deploy.sh", request, after=push)
         # On a new connection: what shuts the operator out never becomes the boot default.
         confirm = self._step(f"{name}-confirm", "confirm.sh", request, after=deploy)
-        # A host that could not be asked before the deploy can be asked after it.
-        self.facts = facts.apply(lambda known: known if isinstance(known, HostFacts) else self._facts(confirm))
+        # A host that could not be asked before the deploy can be asked after it, which no preview makes.
+        final = pulumi.runtime.is_dry_run()
+        self.facts = facts.apply(lambda now: now if final or isinstance(now, HostFacts) else self._facts(confirm))
         self.generation = confirm.stdout.apply(lambda text: json.loads(text)["generation"])
         self.register_outputs({"generation": self.generation})
 
@@ -132,6 +131,12 @@ class NixosDeployment(pulumi.ComponentResource):
 
         host = (connection.host, connection.private_key, connection.host_key)
         return pulumi.Output.unsecret(pulumi.Output.all(keys.stdout, *host).apply(ask))
+
+
+def _request(arguments: dict[str, Any]) -> str:
+    # The host does not read the server's id: with it, a server that took another's place is deployed to.
+    request = deploy_request(tree_digest(arguments["files"]), arguments["facts"])
+    return json.dumps(request | {"serverId": arguments["server_id"]})
 
 
 def deploy_request(digest: str, facts: HostFacts | Unreachable) -> dict[str, str]:

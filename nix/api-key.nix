@@ -22,10 +22,15 @@ in
 {
   systemd.services.headscale-api-key = {
     description = "Make headscale know the API key of the SOPS file";
-    wantedBy = [ "multi-user.target" ];
+    wantedBy = [
+      "headscale.service"
+      "multi-user.target"
+    ];
     after = [ "headscale.service" ];
     # Not `requires`: a headscale that fails again and again would keep every switch waiting for this unit.
     wants = [ "headscale.service" ];
+    # A headscale that starts may have lost its database, and the key with it.
+    partOf = [ "headscale.service" ];
     environment.API = "http://127.0.0.1:${toString config.services.headscale.port}";
     environment.DATABASE = config.services.headscale.settings.database.sqlite.path;
     serviceConfig = import ./sandbox.nix // {

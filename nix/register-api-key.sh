@@ -15,13 +15,14 @@ status() {
     curl --silent --output /dev/null --write-out '%{http_code}' --max-time 10 -H @- "$API/api/v1/user" || true
 }
 
+# A deploy waits for headscale for 60 s; each look takes processor time from the start that it waits for.
 wait_for_answer() {
-  while [ "$SECONDS" -lt 30 ]; do
+  while [ "$SECONDS" -lt 100 ]; do
     answer=$(status)
     [ "$answer" = 000 ] || return 0
-    sleep 0.1
+    sleep "$((SECONDS < 2 ? 0 : 1)).2"
   done
-  fail "headscale does not answer at $API within 30 s"
+  fail "headscale does not answer at $API within 100 s"
 }
 
 # Neither the prefix nor the hash can hold a quote: they are of [A-Za-z0-9_-] and of bcrypt's base64 with $ and dots.
@@ -51,6 +52,8 @@ secret=${BASH_REMATCH[2]}
 
 wait_for_answer
 if [ "$answer" != 200 ]; then
+  [ "$prefix" != "$(cat "$remembered" 2>/dev/null)" ] ||
+    echo "headscale does not know the key $prefix any more: its database is another"
   echo "registering the key $prefix"
   register
   answer=$(status)

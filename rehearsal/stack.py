@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ class Stack:
         self.flags: tuple[str, ...] = ()
         self.printed: list[str] = []
         self._commands = 0
+        self._events = directory / "no-events.json"
         self._running: subprocess.Popen[str] | None = None
         self._stack = ("--stack", NAME, "--config-file", str(self.config_file))
         (directory / "state").mkdir(parents=True)
@@ -132,6 +134,19 @@ class Stack:
     def up(self, expect: int = 0) -> Outcome:
         return self._run("up", "--yes", "--skip-preview", expect=expect)
 
+    @contextmanager
+    def lost_answers(self, *names: str) -> Iterator[None]:
+        """The host carries out the commands of these resources, and the connection is lost before the answer."""
+        self.environment["REHEARSAL_LOST_ANSWERS"] = " ".join(names)
+        try:
+            yield
+        finally:
+            del self.environment["REHEARSAL_LOST_ANSWERS"]
+
+    def has_begun(self, name: str) -> bool:
+        """Whether the command under way has begun to do something to the resource of this name."""
+        return name in dict(_operations(self._events))
+
     def kill(self) -> None:
         """End the command under way as a power cut would, and release its lock on the state."""
         assert self._running
@@ -153,7 +168,7 @@ class Stack:
 
     def _run(self, verb: str, *flags: str, expect: int = 0) -> Outcome:
         self._commands += 1
-        events = self.directory / f"events-{self._commands}-{verb}.json"
+        events = self._events = self.directory / f"events-{self._commands}-{verb}.json"
         command = [
             *("pulumi", verb, "--non-interactive", "--suppress-progress", "--color", "never"),
             *(*self._stack, "--event-log", str(events), *self.flags, *flags),

@@ -15,7 +15,7 @@ from rehearsal.devices import Device
 from rehearsal.keys import StackSecrets, public_key
 from rehearsal.processes import check
 from rehearsal.report import Report
-from rehearsal.stack import PROGRAM
+from rehearsal.stack import PROGRAM, Outcome
 from rehearsal.world import World
 
 HEADSCALE, UI = "headscale.example.org", "headscale-ui.example.org"
@@ -77,10 +77,12 @@ class Story:
         check(["ssh", "-F", "none", "-i", f"{directory}/key", *flags, f"root@{address}", "true"])
 
     @contextmanager
-    def up_in_the_background(self, expect: int = 0) -> Iterator[Callable[[], str]]:
-        """`pulumi up` while the block goes on; what it gives waits for the end, and for all that was printed."""
+    def up_in_the_background(
+        self, expect: int = 0, command: Callable[[int], Outcome] | None = None
+    ) -> Iterator[Callable[[], str]]:
+        """`pulumi up`, or another command, while the block goes on; what it gives waits for the end and the output."""
         with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(self.world.stack.up, expect)
+            running = pool.submit(command or self.world.stack.up, expect)
             yield lambda: running.result(timeout=240).output
 
     @contextmanager

@@ -37,6 +37,12 @@ class Stack:
         configured = self._settings.get("headscale:secretsFile", {}).get("value")
         return Path(configured or f"nix/secrets/{self.name}.yaml")
 
+    def has_server(self) -> bool:
+        """Whether the stack's state knows a server."""
+        state = json.loads(run("pulumi", "--non-interactive", "stack", "export", "--stack", self._flags[1]))
+        resources = (state.get("deployment") or {}).get("resources") or []
+        return any(resource["type"] == "hcloud:index/server:Server" for resource in resources)
+
     def has(self, key: str) -> bool:
         return f"headscale:{key}" in self._settings
 

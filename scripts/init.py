@@ -59,8 +59,9 @@ CONFIG_SECRETS = {
     "sshHostKey": ("the server's SSH host key", ssh_key),
     "hostAgeKey": ("the server's age key", age_key),
 }
+NOISE_KEY = "headscale_noise_private_key"
 HEADSCALE_KEYS = {
-    "headscale_noise_private_key": ("headscale's noise key", noise_key),
+    NOISE_KEY: ("headscale's noise key", noise_key),
     "headscale_api_key": ("headscale's API key", api_key),
 }
 
@@ -69,23 +70,28 @@ def main() -> None:
     parser = argparse.ArgumentParser("scripts/init", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--stack", help="the stack (default: the selected one)")
     parser.add_argument("--config-file", type=Path, help="its configuration (default: Pulumi.STACK.yaml)")
+    parser.add_argument(
+        "--new-identity",
+        action="store_true",
+        help="make another noise key for a stack that has a server: every device must then log in again, by hand",
+    )
     arguments = parser.parse_args()
     config_file = arguments.config_file and arguments.config_file.absolute()
     os.chdir(PROGRAM)
     try:
         require("pulumi", "sops")
         with alone(config_file.parent if config_file else PROGRAM):
-            init(Stack(arguments.stack, config_file))
+            init(Stack(arguments.stack, config_file), arguments.new_identity)
     except (Refused, OSError) as problem:
         raise SystemExit(f"scripts/init: {problem}") from None
     except KeyboardInterrupt:
         raise SystemExit("scripts/init: interrupted; another run makes what is still missing") from None
 
 
-def init(stack: Stack) -> None:
+def init(stack: Stack, new_identity: bool) -> None:
     config = Path(os.environ.get("SOPS_CONFIG") or ".sops.yaml")
     made = False
-    for what in make(stack, stack.secrets_file, config):
+    for what in make(stack, stack.secrets_file, config, new_identity):
         made = True
         print(f"made {what}", flush=True)
     if not made:
@@ -98,7 +104,7 @@ def init(stack: Stack) -> None:
     print(f"provider, and {own}.")
 
 
-def make(stack: Stack, file: Path, config: Path) -> Iterator[str]:
+def make(stack: Stack, file: Path, config: Path, new_identity: bool) -> Iterator[str]:
     """Make what is missing, one thing after the other; yields what was made as soon as it is there."""
     for key, (what, generate) in CONFIG_SECRETS.items():
         if not stack.has(key):
@@ -107,9 +113,22 @@ def make(stack: Stack, file: Path, config: Path) -> Iterator[str]:
     with about("headscale:hostAgeKey", "`pulumi config rm headscale:hostAgeKey` lets another run make another"):
         identity = rules.age_identity(stack.get("hostAgeKey"))
     with about(shown(file)):
+        if not new_identity:
+            keep_identity(stack, file, identity)
         yield from make_rule(config, file, str(identity.to_public()))
         yield from make_secrets(config, file, str(identity.to_public()))
         sops.checked(file, identity)
+
+
+def keep_identity(stack: Stack, file: Path, identity: x25519.Identity) -> None:
+    """Refuse to make another noise key where devices know headscale by the one that is not there."""
+    if (file.exists() and NOISE_KEY not in sops.missing(file)) or not stack.has_server():
+        return
+    lost = f"has no {NOISE_KEY}" if file.exists() else "does not exist"
+    anew = "`scripts/init --new-identity` makes another, and every device must log in again, by hand"
+    raise rules.Rejected(
+        f"{lost}, and the stack {stack.name} has a server", f"{sops.whereabouts(file, identity)}; {anew}"
+    )
 
 
 def make_rule(config: Path, file: Path, host: str) -> Iterator[str]:

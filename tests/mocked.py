@@ -12,6 +12,7 @@ import pulumi
 import pytest
 import yaml
 from pulumi.runtime import mocks, rpc, settings
+from pulumi.runtime.proto.callback_pb2 import Callback
 from pyrage import x25519
 
 PROGRAM = Path(__file__).resolve().parent.parent
@@ -33,6 +34,13 @@ SOPS_VALUES = {
     "headscale_noise_private_key": f"privkey:{'0123456789abcdef' * 4}",
     "headscale_api_key": f"hskey-api-{'a1B2-_' * 2}-{'c3D4-_ef' * 8}",
 }
+
+
+class NoCallbacks:
+    """In the place of the server that an engine asks for transforms of resources; the mocks never ask."""
+
+    def register_transform(self, transform: object) -> Callback:
+        return Callback()
 
 
 class Recorder(mocks.Mocks):
@@ -111,6 +119,8 @@ def program(
         facts["users"] = user_facts or {}
         recorder = Recorder(recorded)
         mocks.set_mocks(recorder, project="headscale", stack="prod", preview=False)
+        settings.SETTINGS.feature_support["transforms"] = True
+        settings.SETTINGS.callbacks = NoCallbacks()
         values = defaults() | SECRETS | {"domain": "example.org", "acmeEmail": "a@example.org"}
         values |= {"secretsFile": str(secrets_file)} | config
         texts = {f"headscale:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}

@@ -206,6 +206,23 @@ def test_a_secrets_file_that_the_server_cannot_open_is_told(
     assert recorded == {}
 
 
+def test_a_secrets_file_of_another_name_is_found(program: Callable, secrets_file: Path, tmp_path: Path):
+    """After `pulumi stack rename`, the file has the stack's former name."""
+    former, own = tmp_path / "former.yaml", tmp_path / "own.yaml"
+    former.write_text(secrets_file.read_text())
+    (tmp_path / "another.yaml").write_text(secrets_file.read_text().replace(ME, OTHER))
+    with pytest.raises(
+        ConfigError, match=f"does not exist; {former} is encrypted to this stack's server: .*`mv {former} {own}`"
+    ):
+        program(secretsFile=str(own))
+
+
+@pytest.mark.parametrize("key", ["headscaleName", "uiName"])
+def test_an_extra_record_does_not_hide_a_name_of_the_server(program: Callable, key: str):
+    with pytest.raises(ConfigError, match=r"extraRecords\[0\]: 'vpn.example.org' is a name of this server"):
+        program(**{key: "vpn.example.org", "extraRecords": ["vpn.example.org 100.64.0.9"]})
+
+
 @pytest.mark.parametrize(("name", "value", "told", "repair"), BAD_VALUES)
 def test_a_secret_that_headscale_cannot_use_is_told(
     program: Callable,

@@ -402,6 +402,37 @@ def test_a_file_for_another_server_is_kept_and_the_repair_works(operator: Operat
     assert operator.values() == values
 
 
+LOST = {
+    "renamed": ("mv", "nix/secrets/mine.yaml", "nix/secrets/former.yaml"),
+    "removed": ("rm", "nix/secrets/mine.yaml"),
+    "without its noise key": ("sops", "unset", "nix/secrets/mine.yaml", f'["{NOISE}"]'),
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_stack_that_has_a_server_gets_no_second_identity_unless_told(operator: Operator, lost: str):
+    operator.init()
+    before = operator.values()[NOISE]
+    give_server(operator)
+    operator.run(*LOST[lost])
+    said = operator.refused()
+    assert "the stack mine has a server" in said
+    assert "`scripts/init --new-identity` makes another, and every device must log in again, by hand" in said
+    assert ("former.yaml is encrypted to this stack's server" in said) == (lost == "renamed")
+    assert not operator.secrets_file.exists() or operator.values().keys() == {API}
+    operator.init("--new-identity")
+    assert operator.values()[NOISE] != before
+
+
+def give_server(operator: Operator) -> None:
+    """Let the stack's state know a server, as after `pulumi up`."""
+    state = json.loads(operator.run("pulumi", "stack", "export"))
+    kind = "hcloud:index/server:Server"
+    server = {"urn": f"urn:pulumi:mine::headscale::{kind}::server-server", "type": kind, "custom": True, "id": "1"}
+    state["deployment"]["resources"] = [server]
+    operator.run("pulumi", "stack", "import", stdin=json.dumps(state))
+
+
 def test_who_loses_the_own_age_key_gets_in_by_the_servers_as_the_readme_says(operator: Operator):
     operator.init()
     values = operator.values()

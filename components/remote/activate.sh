@@ -16,14 +16,19 @@ failed() {
   return 1
 }
 
+# Seconds since the boot: the time of day may step.
+uptime() {
+  cut -d . -f 1 /proc/uptime
+}
+
 # until_ok SECONDS WHAT COMMAND...: what the command said last is the reason when the time is over, or when its status 2
 # says that it is no use to wait.
 until_ok() {
-  deadline=$(($(date +%s) + $1))
+  deadline=$(($(uptime) + $1))
   what=$2
   shift 2
   until said=$("$@" 2>&1); do
-    if [ $? = 2 ] || [ "$(date +%s)" -ge "$deadline" ]; then
+    if [ $? = 2 ] || [ "$(uptime)" -ge "$deadline" ]; then
       failed "$what: waited in vain; last seen: $said"
       return
     fi
@@ -73,16 +78,34 @@ reload_nginx_again() {
   failed_units | grep -qx nginx-config-reload.service && systemctl restart nginx-config-reload.service
 }
 
+# The switch names what has failed, also what has been started again by now.
+failing_units() {
+  {
+    systemctl list-units --plain --no-legend --state=failed,auto-restart | cut -d ' ' -f 1
+    sed -n 's/^warning: the following units failed: //p' "$state/switch.log" | tr -s ', ' '\n'
+  } | sort -u | grep -Ev "$FORGIVEN"
+}
+
+last_words() {
+  for unit in "$@"; do
+    printf '\n%s said last:\n' "$unit"
+    journalctl --unit "$unit" --lines 5 --output cat | cut -c -300
+  done
+}
+
 activate() {
   echo "activating $system"
-  timeout 600 "$system/bin/switch-to-configuration" test && return
+  timeout 600 "$system/bin/switch-to-configuration" test >"$state/switch.log" 2>&1
   status=$?
+  cat "$state/switch.log"
+  [ "$status" != 0 ] || return 0
   # Status 4: a unit has failed, or a reload. Which one, only a failed unit tells.
   if [ "$status" = 4 ] && { reload_nginx_again || failed_units | grep -Eq "$FORGIVEN"; } && [ -z "$(broken_units)" ]; then
     return
   fi
-  broken=$(broken_units)
-  failed "the configuration could not be activated (status $status); failed units: ${broken:-none, but a reload}"
+  failing=$(failing_units | tr '\n' ' ')
+  # shellcheck disable=SC2086 # Names of units hold no spaces.
+  failed "the configuration could not be activated (status $status); failed units: ${failing:-none, but a reload}$(last_words $failing)"
 }
 
 headscale_restarts() {
@@ -166,7 +189,7 @@ keep() {
 go_back() {
   echo "going back to $previous"
   [ "$(jq -r '.headscale.before == .headscale.after' "$pending")" = true ] || systemctl stop headscale.service
-  "$previous/sw/bin/undo-deployment" "$previous"
+  undo-deployment "$previous"
   timeout 600 "$previous/bin/switch-to-configuration" test
   until_ok 30 "sshd, after going back" sshd_answers || systemctl reboot
   return 1
@@ -176,6 +199,8 @@ main() {
   previous=$(readlink -f /run/current-system)
   build || return
   system=$(readlink -f "$state/system")
+  # What runs may be the bootstrap system, which has neither sqlite3 nor all else that is wanted below.
+  PATH=$system/sw/bin:$PATH
   take_note || return
   { activate && check && await_confirmation && keep; } || go_back
 }

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Confirms the activation that waits, over a connection made after it: it becomes a generation and the boot default.
+# Confirms the activation that waits, over a connection made after it: it becomes a generation and the boot default. What
+# was confirmed before is only printed: the answer of that time may have been lost.
 # stdin: the request that deploy.sh had. stdout: {"generation": 3}
 set -eu
 umask 077
@@ -10,15 +11,22 @@ not_kept() {
   exit 1
 }
 
-main() {
-  wanted=$(jq -cS '{digest, token}')
-  digest=$(printf '%s' "$wanted" | jq -r .digest)
-  unit=deploy-$(printf '%.12s' "$digest").service
+confirmed() {
+  [ "$(jq -cS '{digest, token}' "$state/confirmed.json" 2>/dev/null)" = "$request" ]
+}
+
+confirm() {
   systemctl is-active --quiet "$unit" || not_kept "$unit does not wait to be confirmed; run \`pulumi up\` again"
-  printf '%s\n' "$wanted" >"$state/confirmation.json.new"
+  printf '%s\n' "$request" >"$state/confirmation.json.new"
   mv "$state/confirmation.json.new" "$state/confirmation.json"
   timeout 600 sh -c "while systemctl is-active --quiet '$unit'; do sleep 0.1; done"
-  [ "$(jq -cS '{digest, token}' "$state/confirmed.json" 2>/dev/null)" = "$wanted" ] || not_kept "$unit has failed"
+  confirmed || not_kept "$unit has failed"
+}
+
+main() {
+  request=$(jq -cS '{digest, token}')
+  unit=deploy-$(printf '%s' "$request" | jq -r '.digest[:12]').service
+  confirmed || confirm
   jq '{generation}' "$state/confirmed.json"
 }
 

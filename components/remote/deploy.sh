@@ -1,17 +1,24 @@
 #!/bin/sh
 # Activates what push.sh brought, in a unit of its own that outlives this connection, and shows its progress.
 # stdin: {"digest": "...", "token": "..."}. Ends well when the unit waits for confirm.sh; without it, all is taken back.
+# What was confirmed before is not deployed again: the answer of that time may have been lost.
 set -eu
 umask 077
 state=/var/lib/deployment
 latest=3600
+booting=300
+
+# Seconds since the boot: the time of day may step.
+uptime() {
+  cut -d . -f 1 /proc/uptime
+}
 
 # Seconds until the oldest of all units that deploy is over, or this very one waits for its confirmation.
 wait_for_others() {
-  deadline=$(($(date +%s) + latest))
+  deadline=$(($(uptime) + latest))
   while running=$(systemctl list-units --plain --no-legend --state=activating,active 'deploy-*.service' | cut -d ' ' -f 1) &&
     [ -n "$running" ] && ! waits_for_confirmation "$running"; do
-    [ "$(date +%s)" -lt "$deadline" ] || fail "$running is still under way after $latest s"
+    [ "$(uptime)" -lt "$deadline" ] || fail "$running is still under way after $latest s"
     [ "$running" = "${said:-}" ] || echo "deploy: $running is under way; waiting for it"
     said=$running
     sleep 0.2
@@ -25,6 +32,20 @@ waits_for_confirmation() {
 fail() {
   echo "deploy: $*" >&2
   exit 1
+}
+
+# A switch starts only what active targets want: before the end of the boot, neither NGINX nor certificates.
+wait_for_boot() {
+  deadline=$(($(uptime) + booting))
+  until systemctl is-active --quiet multi-user.target; do
+    [ "$(uptime)" -lt "$deadline" ] ||
+      fail "the server has not finished booting within $booting s; it waits for: $(systemctl list-jobs --plain --no-legend)"
+    sleep 0.2
+  done
+}
+
+confirmed() {
+  [ "$(jq -cS '{digest, token}' "$state/confirmed.json" 2>/dev/null)" = "$request" ]
 }
 
 check_pushed() {
@@ -60,7 +81,8 @@ The server runs what it ran before; $log on the server tells more."
 
 main() {
   mkdir -p "$state"
-  digest=$(jq -r .digest)
+  request=$(jq -cS '{digest, token}')
+  digest=$(printf '%s' "$request" | jq -r .digest)
   unit=deploy-$(printf '%.12s' "$digest").service
   log=$state/${unit%.service}.log
   exec 9>"$state/lock"
@@ -72,7 +94,10 @@ main() {
   check_pushed
   if [ -n "$running" ]; then
     echo "deploy: $unit waits for its confirmation already"
+  elif confirmed; then
+    echo "deploy: this is deployed and confirmed already"
   else
+    wait_for_boot
     begin
     run 9>&-
   fi

@@ -5,6 +5,7 @@ replace, nothing is read, the resource's timeouts are ignored, and stdout is pub
 """
 
 import asyncio
+import os
 import secrets
 from typing import Any
 
@@ -45,6 +46,10 @@ LOGGED = {
     "stderr": frozenset({"stderr"}),
     "none": frozenset[str](),
 }
+
+
+# A story may lose the answers of commands that the host has carried out: the names of their resources.
+LOST_ANSWERS = "REHEARSAL_LOST_ANSWERS"
 
 
 class CommandProvider(p.Provider):
@@ -120,6 +125,8 @@ class CommandProvider(p.Provider):
             )
         finally:
             await self._log.delivered()
+        if urn.rsplit("::", 1)[1] in os.environ.get(LOST_ANSWERS, "").split():
+            raise Failure("wait: remote command exited without exit status or exit signal")
         return state | {"stdout": wrap(output.stdout), "stderr": wrap(output.stderr)}
 
     async def _dial(self, urn: str, connection: dict[str, Any]) -> Any:

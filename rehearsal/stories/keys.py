@@ -2,6 +2,7 @@
 server that is built anew from nothing."""
 
 import json
+import re
 import secrets
 from datetime import UTC, datetime
 from typing import Any
@@ -50,6 +51,7 @@ class Keys(Story):
             self.another_serial(tablet)
             self.spent_keys(camera)
             self.renamed_user(laptop, phone)
+            self.lost_database()
             self.rebuilt(laptop)
         self.noise_key()
 
@@ -111,8 +113,10 @@ class Keys(Story):
 
     def no_way_in(self) -> None:
         with self.report.step("a server that answers SSH only after its facts were to be read: no new keys either"):
-            self.world.console("systemd-run", "--quiet", "--on-active=20", "systemctl", "start", "sshd")
+            self.world.console("systemd-run", "--quiet", "--on-active=30", "systemctl", "start", "sshd")
             self.world.console("systemctl", "stop", "sshd")
+            planned = self.world.stack.preview().changed()
+            assert planned == dict.fromkeys(DEPLOY, "update"), planned
             outcome = self.world.stack.up()
             assert "reading the facts" in outcome.output, outcome.output
             assert outcome.changed() == dict.fromkeys(DEPLOY, "update"), outcome.changed()
@@ -212,6 +216,14 @@ class Keys(Story):
 
     # -- the server ---------------------------------------------------------------------------------------------
 
+    def lost_database(self) -> None:
+        with self.report.step("a headscale that lost its database is given the API key again, and says so") as line:
+            stopped = "systemctl stop headscale && rm /var/lib/headscale/db.sqlite*"
+            self.world.console("sh", "-c", f"{stopped} && systemctl start headscale")
+            eventually(lambda: self.api_takes_the_key() is None, "the API to take the key", 30)
+            journal = self.world.console("journalctl", "--unit", "headscale-api-key", "--output", "cat")
+            (line.note,) = re.findall(r".*its database is another", journal)
+
     def rebuilt(self, laptop: Device) -> None:
         identity = self.identity()
         with self.report.step("`pulumi destroy` needs no host: the server is off"):
@@ -243,7 +255,7 @@ class Keys(Story):
         ) as line:
             identity = self.identity()
             line.note = self.edited_secret("headscale_noise_private_key", f"privkey:{secrets.token_hex(32)}")
-            assert line.note == "headscale.service", line.note
+            assert line.note == "headscale-api-key.service, headscale.service", line.note
             assert self.identity() != identity
 
     def identity(self) -> str:

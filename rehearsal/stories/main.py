@@ -246,7 +246,8 @@ class Main(Story):
             self.world.stack.set("protect", "true")
             self.world.stack.up()
             assert "protect" in self.world.stack.destroy(expect=1).output
-            line.note = self.world.refused_deletion()
+            line.note = self.world.delete_server()
+            assert line.note, "Hetzner deleted a server that the stack protects"
             self.world.stack.set("protect", "false")
             self.world.stack.up()
         with self.report.step("`pulumi destroy` leaves no server, record, key or address"):
