@@ -2,9 +2,10 @@
 
 import pulumi
 
-from components import DnsRecords, HeadscaleBootstrap, NixosDeployment, Server
+from components import DnsRecords, HeadscaleBootstrap, NixosDeployment, Server, ending
 from config import StackConfig
 
+ending.without_traceback()
 config = StackConfig.load()
 
 server = Server(
@@ -14,6 +15,7 @@ server = Server(
         server_type=config.server_type,
         location=config.location,
         admin_networks=config.admin_networks,
+        admin_networks_exclude_me=config.admin_networks_exclude_me,
         protect=config.protect,
         **vars(config.ssh_keys),
     ),

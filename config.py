@@ -4,7 +4,7 @@ Keys, types and defaults are declared in Pulumi.yaml; what an empty default stan
 value must be like in rules.py and sops.py. Plain values of secrets are looked at here, to check them, and nowhere else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,13 +16,14 @@ from pulumi.runtime.config import CONFIG, get_config_env
 
 import rules
 import sops
+from components.ending import Refusal
 
 T = TypeVar("T")
 DECLARED = yaml.safe_load((Path(__file__).parent / "Pulumi.yaml").read_text())["config"]
 SECRETS = {"formerDeployKey", *(key for key, entry in DECLARED.items() if entry.get("secret"))}
 
 
-class ConfigError(pulumi.RunError):
+class ConfigError(Refusal):
     """The configuration holds mistakes: for each the key, the value found and what to write instead."""
 
 
@@ -69,6 +70,7 @@ class StackConfig:
     server_type: str
     location: str
     admin_networks: tuple[rules.Network, ...]
+    admin_networks_exclude_me: bool
     ui_allowed_networks: tuple[rules.Network, ...]
     authorized_keys: tuple[str, ...]
     users: tuple[str, ...]
@@ -88,7 +90,16 @@ class StackConfig:
                 "headscale:adminNetworks is empty: anyone can reach SSH; "
                 "`pulumi config set --path 'headscale:adminNetworks[0]' NETWORK` closes it"
             )
+        for warning in config.warnings():
+            pulumi.log.warn(warning)
         return config
+
+    def warnings(self) -> Iterator[str]:
+        """What can be used, and is probably a mistake."""
+        for key, networks in (("adminNetworks", self.admin_networks), ("uiAllowedNetworks", self.ui_allowed_networks)):
+            for network in networks:
+                if why := rules.unlikely_network(network):
+                    yield f"headscale:{key}: {network} {why}"
 
     @property
     def names(self) -> tuple[str, str]:
@@ -157,8 +168,9 @@ class _Reader:
             acme_server=self.read("acmeServer", rules.url),
             server_type=self.read("serverType", rules.server_type),
             location=self.read("location", rules.location),
-            admin_networks=self.read_list("adminNetworks", rules.network),
-            ui_allowed_networks=self.read_list("uiAllowedNetworks", rules.network),
+            admin_networks=self.read_list("adminNetworks", rules.reachable_network),
+            admin_networks_exclude_me=self.config.require_bool("adminNetworksExcludeMe"),
+            ui_allowed_networks=self.read_list("uiAllowedNetworks", rules.reachable_network),
             authorized_keys=self.read_list("authorizedKeys", rules.public_key),
             users=self.read_list("users", rules.user),
             preauth_key=PreauthKey(
@@ -195,6 +207,10 @@ class _Reader:
         for index, record in enumerate(config.extra_records):
             if record.name in config.names:
                 self.wrong(f"extraRecords[{index}]", record.name, "is a name of this server: devices would not find it")
+        if len(config.admin_networks) > rules.HETZNERS_NETWORKS:
+            most = f"names {len(config.admin_networks)} networks; Hetzner's firewall takes {rules.HETZNERS_NETWORKS}"
+            repair = "`pulumi config rm headscale:adminNetworks` begins anew, with neighbours put into one network"
+            self.wrong("adminNetworks", None, most, repair)
         if not config.users:
             self.wrong("users", [], "must name at least one user")
         for index, tag in enumerate(config.preauth_key.tags):
@@ -220,15 +236,18 @@ class _Reader:
             return missing  # type: ignore[return-value]
 
     def read_list(self, key: str, rule: Callable[[str], T]) -> tuple[T, ...]:
-        parsed = []
+        parsed: list[T] = []
+        spelt: dict[T, str] = {}
         values = self.config.require_object(key)
         for index, value in enumerate(values):
             try:
                 parsed.append(rule(value))
+                spelt[parsed[-1]] = value
             except rules.Rejected as problem:
                 self.wrong(f"{key}[{index}]", value, str(problem))
-        for value in sorted({value for value in values if values.count(value) > 1}):
-            self.wrong(key, value, "stands there twice")
+        for value in spelt:
+            if parsed.count(value) > 1:
+                self.wrong(key, spelt[value], "stands there twice")
         return tuple(parsed)
 
     def ssh_keys(self) -> SshKeys:

@@ -16,6 +16,23 @@ if TYPE_CHECKING:
     from pyrage.x25519 import Identity
 
 Network = IPv4Network | IPv6Network
+IPV4_MAPPED = IPv6Network("::ffff:0:0/96")
+# RFC 1918, 1122, 3927, 5771, 4193, 4291.
+PRIVATE: list[Network] = [
+    *map(
+        IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
+    ),
+    *map(IPv6Network, ("::1/128", "fc00::/7", "fe80::/10", "ff00::/8")),
+]
+# RFC 5737, 3849, 9637.
+DOCUMENTATION: list[Network] = [
+    *map(IPv4Network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")),
+    *map(IPv6Network, ("2001:db8::/32", "3fff::/20")),
+]
+# Addresses in one rule: Hetzner Cloud's documentation of firewalls.
+HETZNERS_NETWORKS = 100
+# RFC 6598.
+SHARED = IPv4Network("100.64.0.0/10")
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DOMAIN = re.compile(rf"(?=.{{1,253}}$)({LABEL}\.)+[a-z]([a-z0-9-]*[a-z0-9])?")
 EMAIL = re.compile(rf"[A-Za-z0-9._%+-]+@(?P<domain>({LABEL}\.)+[a-z]+)", re.IGNORECASE)
@@ -71,6 +88,32 @@ tag = partial(matches, TAG, "a tag such as tag:server, in lower case")
 
 def inside(name: str, parent: str) -> bool:
     return name == parent or name.endswith(f".{parent}")
+
+
+def reachable_network(text: str) -> Network:
+    """A network from which somebody can reach a server on the internet."""
+    if "%" in text:
+        raise Rejected("names an interface of one machine; a network has an address and a length alone")
+    found = network(text)
+    if isinstance(found, IPv6Network) and found.subnet_of(IPV4_MAPPED):
+        mapped = IPv4Network((int(found.network_address) & 0xFFFFFFFF, found.prefixlen - 96))
+        raise Rejected(f"is an IPv4 network written as IPv6, which matches nobody; write {mapped}")
+    if any(_part_of(found, private) for private in PRIVATE):
+        raise Rejected("is a private network: nobody comes to a server on the internet from it")
+    return found
+
+
+def unlikely_network(network: Network) -> str:
+    """Why probably nobody comes from this network; empty where somebody may."""
+    if any(_part_of(network, examples) for examples in DOCUMENTATION):
+        return "is reserved for examples in documentation"
+    if _part_of(network, SHARED):
+        return "is of addresses that providers, and Tailscale, use inside: the server sees others in their place"
+    return ""
+
+
+def _part_of(network: Network, other: Network) -> bool:
+    return network.version == other.version and network.subnet_of(other)  # type: ignore[arg-type]
 
 
 def network(text: str) -> Network:

@@ -33,12 +33,14 @@ class HostFacts:
     """The last confirmed deploy (empty strings before the first) and how many deploys have begun.
 
     `differs` says what is no longer as that deploy left it; empty when all is. `users` are those that the stack made.
+    `seen_from` is the address that this program has for the host.
     """
 
     confirmed_digest: str
     confirmed_token: str
     deploys_begun: int
     differs: str
+    seen_from: str
     users: Mapping[str, UserFacts] = field(default_factory=dict)
 
 
@@ -71,6 +73,7 @@ async def read_host_facts(address: str, private_key: str, host_key: str) -> Host
         confirmed_token=answer["confirmedToken"],
         deploys_begun=answer["deploysBegun"],
         differs=answer["differs"],
+        seen_from=answer["seenFrom"],
         users={name: UserFacts(**facts) for name, facts in answer["users"].items()},
     )
 

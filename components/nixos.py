@@ -7,6 +7,7 @@ import json
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pulumi
 from pulumi_command import remote
 
 from .command import command
+from .ending import Refusal
 from .host_facts import HostFacts, Unreachable, read_host_facts
 from .server import Server
 
@@ -50,6 +52,7 @@ class NixosDeployment(pulumi.ComponentResource):
         booted = self._booted(f"{name}-booted", convert)
         keys = self._keys(f"{name}-keys", after=booted)
         facts = self._facts(keys)
+        facts.apply(self._stay_in)
         request = pulumi.Output.all(files=files, facts=facts, server_id=args.server.server_id).apply(_request)
         push = self._push(f"{name}-push", files, request, after=keys)
         deploy = self._step(f"{name}-deploy", "deploy.sh", request, after=push)
@@ -60,6 +63,17 @@ class NixosDeployment(pulumi.ComponentResource):
         self.facts = facts.apply(lambda now: now if final or isinstance(now, HostFacts) else self._facts(confirm))
         self.generation = confirm.stdout.apply(lambda text: json.loads(text)["generation"])
         self.register_outputs({"generation": self.generation})
+
+    def _stay_in(self, facts: HostFacts | Unreachable) -> None:
+        """Refuse a firewall that would keep out this very program; the host says from where it comes."""
+        server = self._args.server
+        if isinstance(facts, HostFacts) and not server.admits(facts.seen_from):
+            add = f"'headscale:adminNetworks[{len(server.admin_networks)}]' {ip_network(facts.seen_from)}"
+            raise Refusal(
+                f"headscale:adminNetworks leaves out {facts.seen_from}, from which this program reaches the server, so "
+                f"that no later `pulumi up` would reach it. `pulumi config set --path {add}` adds it; "
+                "`pulumi config set headscale:adminNetworksExcludeMe true` says that it is meant"
+            )
 
     def _files(self, deployment: str) -> dict[str, bytes]:
         return nix_files() | {

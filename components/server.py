@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import pulumi
@@ -26,6 +26,7 @@ class ServerArgs:
     server_type: str
     location: str
     admin_networks: Sequence[IPv4Network | IPv6Network]
+    admin_networks_exclude_me: bool
     deploy_key: tuple[pulumi.Output[str], str]
     host_key: tuple[pulumi.Output[str], str]
     former_deploy_key: pulumi.Output[str] | None = None
@@ -48,6 +49,7 @@ class Server(pulumi.ComponentResource):
     connection_now: remote.ConnectionArgs
     deploy_key: tuple[pulumi.Output[str], str]
     host_key: tuple[pulumi.Output[str], str]
+    admin_networks: Sequence[IPv4Network | IPv6Network]
 
     def __init__(self, name: str, args: ServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("headscale:index:Server", name, None, opts)
@@ -60,12 +62,18 @@ class Server(pulumi.ComponentResource):
             public_nets=[{"ipv4": ipv4.id.apply(int), "ipv6": ipv6.id.apply(int)}],
         )
         self.deploy_key, self.host_key = args.deploy_key, args.host_key
+        self.admin_networks = args.admin_networks
         self.server_id = server.id
         self.ipv4 = ipv4.ip_address
         self.ipv6 = ipv6.ip_network.apply(host_address)
         self.connection = _connection(server.ipv4_address, args.deploy_key[0], args.host_key[1])
         self.connection_now = self._connection_now(server.ipv4_address)
         self.register_outputs({"serverId": self.server_id, "ipv4": self.ipv4, "ipv6": self.ipv6})
+
+    def admits(self, address: str) -> bool:
+        """Whether SSH stays open to this address, or is meant to be closed to it."""
+        anyone = not address or not self.admin_networks or self._args.admin_networks_exclude_me
+        return anyone or any(ip_address(address) in network for network in self.admin_networks)
 
     def _ssh_key(self, name: str) -> hcloud.SshKey:
         public = self._args.deploy_key[1]

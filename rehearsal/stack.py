@@ -20,6 +20,8 @@ PROGRAM = Path(__file__).resolve().parent.parent
 NAME = "rehearsal"
 # Of what pulumi prints line by line, the operations that ended and the product's own words.
 SHOWN = re.compile(r" (created|updated|deleted|replaced) \(\d|failed\*\*|warning: |become-nixos: |activat")
+# What Pulumi's Python host adds to a failure, and what no operator should have to read.
+NOISE = re.compile("Traceback|KeyboardInterrupt|an unhandled error occurred")
 WIDTH = 150
 UNCHANGED = {"same", "refresh", "read", "read-discard"}
 
@@ -192,6 +194,8 @@ class Stack:
         outcome = Outcome(process.wait(), "".join(lines), dict(_operations(events)))
         if outcome.code != expect:
             raise PulumiFailed(f"pulumi {verb} ended with {outcome.code}, expected {expect}:\n{outcome.output[-4000:]}")
+        if noise := NOISE.search(outcome.output):
+            raise PulumiFailed(f"pulumi {verb} did not end with the program's own words: {noise[0]}\n{outcome.output}")
         return outcome
 
     def _plain(self, *arguments: str, stdin: str = "", cwd: Path | None = None) -> str:

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import asyncssh
+import pulumi
 import pytest
 from mocked import HOST, PROGRAM, SECRETS, SOPS_VALUES, defaults
 from pyrage import x25519
 
 import sops
+from components.ending import Refusal
 from config import DECLARED, ConfigError
 
 LINE = asyncssh.import_private_key(SECRETS["deployKey"]).export_public_key().decode().strip()
@@ -65,6 +67,14 @@ BAD = [
     ("adminNetworks", ["home"], "'home' is not a network"),
     ("adminNetworks", ["203.0.113.0/33"], "'203.0.113.0/33' is not a network"),
     ("adminNetworks", ["203.0.113.0/24", "203.0.113.0/24"], "'203.0.113.0/24' stands there twice"),
+    ("adminNetworks", ["2001:db8::/32", "2001:0DB8::/32"], "stands there twice"),
+    ("adminNetworks", ["192.168.1.0/24"], "is a private network: nobody comes to a server on the internet from it"),
+    ("adminNetworks", ["fd00::/8"], "is a private network"),
+    ("adminNetworks", ["169.254.0.0/16"], "is a private network"),
+    ("adminNetworks", ["fe80::%eth0/64"], "names an interface of one machine"),
+    ("adminNetworks", ["::ffff:203.0.113.0/120"], "written as IPv6, which matches nobody; write 203.0.113.0/24"),
+    ("adminNetworks", [f"203.0.{n}.0/24" for n in range(101)], "names 101 networks; Hetzner's firewall takes 100"),
+    ("uiAllowedNetworks", ["10.0.0.0/8"], "is a private network"),
     ("uiAllowedNetworks", ["10.0.0.1/8"], "the network is 10.0.0.0/8"),
     ("authorizedKeys", [""], "'' is not a public SSH key"),
     ("authorizedKeys", ["ssh-ed25519"], "'ssh-ed25519' is not a public SSH key"),
@@ -273,6 +283,35 @@ def test_what_is_told_of_a_secret_does_not_show_it(program: Callable):
         program(deployKey="hunter2-hunter2", sshHostKey=LOCKED, hostAgeKey="AGE-SECRET-KEY-1HUNTER2")
     assert "hunter2" not in str(error.value).lower()
     assert LOCKED.splitlines()[1] not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("198.51.100.10/32", "is reserved for examples in documentation"),
+        ("2001:db8:1::/48", "is reserved for examples in documentation"),
+        ("100.64.0.0/10", "is of addresses that providers, and Tailscale, use inside"),
+        ("8.8.8.0/24", ""),
+        ("0.0.0.0/0", ""),
+        ("2a01:4f8::/32", ""),
+    ],
+)
+def test_a_network_from_which_probably_nobody_comes_is_a_warning(
+    program: Callable, monkeypatch: pytest.MonkeyPatch, network: str, words: str
+):
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", lambda text, *_: warnings.append(text))
+    program(uiAllowedNetworks=[network])
+    told = [warning for warning in warnings if warning.startswith(f"headscale:uiAllowedNetworks: {network} ")]
+    assert bool(told) == bool(words)
+    assert all(words in warning for warning in told)
+
+
+def test_adminNetworks_that_shuts_this_program_out_is_refused_unless_it_is_meant(program: Callable, recorded: dict):
+    with pytest.raises(Refusal, match=r"adminNetworks leaves out 203\.0\.113\.7, .* 203\.0\.113\.7/32` adds it"):
+        program(adminNetworks=["198.51.100.0/24"])
+    program(adminNetworks=["198.51.100.0/24"], adminNetworksExcludeMe="true")
+    program(adminNetworks=["198.51.100.0/24", "203.0.113.0/24"])
 
 
 def test_a_file_of_comments_and_last_commas_is_a_policy(program: Callable, tmp_path: Path):

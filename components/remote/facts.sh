@@ -1,7 +1,7 @@
 #!/bin/sh
 # Says what this host knows of its deploys; changes nothing.
-# stdout: {"confirmedDigest": "...", "confirmedToken": "...", "deploysBegun": 3, "differs": ""}, where `differs` names what
-# is no longer as the last deploy left it.
+# stdout: {"confirmedDigest": "...", "confirmedToken": "...", "deploysBegun": 3, "differs": "", "seenFrom": "203.0.113.7"},
+# where `differs` names what is no longer as the last deploy left it, and `seenFrom` is the address that asks.
 set -eu
 state=/var/lib/deployment
 
@@ -20,8 +20,8 @@ differs() {
 main() {
   begun=$(cat "$state/begun" 2>/dev/null || echo 0)
   jq -n --arg digest "$(confirmed digest)" --arg token "$(confirmed token)" --argjson begun "$begun" \
-    --arg differs "$(differs | head -n 1)" \
-    '{confirmedDigest: $digest, confirmedToken: $token, deploysBegun: $begun, differs: $differs}'
+    --arg differs "$(differs | head -n 1)" --arg seen_from "${SSH_CONNECTION%% *}" \
+    '{confirmedDigest: $digest, confirmedToken: $token, deploysBegun: $begun, differs: $differs, seenFrom: $seen_from}'
 }
 
 main "$@" </dev/null

@@ -41,16 +41,16 @@ class Interruptions(Story):
         with self.report.step("the power fails while the server becomes NixOS"):
             self.power_fails_while(lambda: self.state_of("become-nixos.service") == "activating")
         for name in FIRST:
-            self.lost_and_killed(name)
+            self.lost_and_killed(name, roll_back=name == "nixos-deploy")
         self.lost_and_killed(*AT_ONCE)
         self.ends_well()
         self.outputs = self.world.stack.outputs()
 
-    def lost_and_killed(self, *names: str) -> None:
+    def lost_and_killed(self, *names: str, roll_back: bool = False) -> None:
         with self.report.step(f"{', '.join(names)}: the answer is lost, then the engine is killed"):
             with self.world.stack.lost_answers(*names):
                 self.world.stack.up(expect=1)
-            if names == ("nixos-deploy",):
+            if roll_back:
                 # Nobody confirms it, so that the host runs again what it ran before.
                 eventually(self.reason, "the roll-back", ROLLED_BACK)
             self.killed_at(names[-1])

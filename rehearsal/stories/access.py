@@ -1,0 +1,65 @@
+"""An operator who moves, or who would shut the own door, keeps the way in; a SOPS file that is lost comes back."""
+
+import shlex
+
+from rehearsal.processes import check
+from rehearsal.stories.main import assert_untouched
+from rehearsal.story import Story
+
+FORMER, NEW = "198.51.100.10", "198.51.100.77"
+ELSEWHERE = "203.0.113.64/26"
+
+
+class Access(Story):
+    def tell(self) -> None:
+        self.up()
+        self.shut_out()
+        self.moves()
+        self.lost_file()
+
+    def shut_out(self) -> None:
+        with self.report.step("adminNetworks without the operator is refused before anything is touched"):
+            before = self.world.hetzner.project.firewalls
+            self.world.stack.set("adminNetworks", ELSEWHERE, as_list=True)
+            refused = self.world.stack.preview(expect=1).output
+            assert f"adminNetworks leaves out {FORMER}" in refused, refused
+            assert "Traceback" not in refused and "unhandled" not in refused, refused
+            assert self.world.hetzner.project.firewalls == before
+        with self.report.step("  unless it is meant"):
+            self.world.stack.set("adminNetworksExcludeMe", "true")
+            assert self.world.stack.preview().changed() != {}
+            self.world.stack.unset("adminNetworksExcludeMe")
+
+    def moves(self) -> None:
+        with self.report.step("the operator has another address: adminNetworks with it, and `pulumi up` goes through"):
+            move(NEW)
+            self.world.stack.set("adminNetworks", f"{NEW}/32", as_list=True)
+            self.world.stack.up()
+            assert_untouched(self.world.stack.preview("--expect-no-changes"))
+
+    def lost_file(self) -> None:
+        file = self.world.stack.directory / "secrets.yaml"
+        with self.report.step("the SOPS file is lost: the preview tells how to fetch the server's copy") as line:
+            before = file.read_text()
+            file.unlink()
+            told = self.world.stack.preview(expect=1).output
+            line.note = "cat /etc/nixos/secrets/headscale.yaml"
+            assert f"{line.note} >{file}" in told, told
+        with self.report.step("  and with it nothing has changed"):
+            file.write_text(self.on_the_server(shlex.split(line.note)))
+            assert file.read_text() == before
+            assert_untouched(self.world.stack.preview("--expect-no-changes"))
+
+    def on_the_server(self, command: list[str]) -> str:
+        """What a command prints over SSH, with the deploy key."""
+        self.log_in()
+        login = self.world.run.directory("login")
+        options = ("-F", "none", "-i", f"{login}/key", "-o", f"UserKnownHostsFile={login}/known")
+        return check(["ssh", *options, f"root@{self.outputs['serverIpv4']}", *command])
+
+
+def move(address: str) -> None:
+    """Give the operator another address of the same network, as a provider does overnight."""
+    check(["ip", "-n", "inet", "route", "add", f"{address}/32", "dev", "operator"])
+    check(["ip", "address", "add", f"{address}/32", "dev", "eth0"])
+    check(["ip", "route", "change", "default", "via", "198.51.100.1", "dev", "eth0", "onlink", "src", address])
