@@ -9,6 +9,11 @@ let
   inherit (config.services.headscale.settings) prefixes;
   # "0.0.0.0/0" among them would switch every jail off.
   admins = lib.filter (network: !lib.hasSuffix "/0" network) deployment.adminNetworks;
+  ipv6Admins = lib.filter (lib.hasInfix ":") admins;
+  # Whose neighbours in the network may be banned.
+  spared = lib.optionalString (
+    ipv6Admins != [ ]
+  ) "ip6 saddr != \\{ ${lib.concatStringsSep ", " ipv6Admins} \\} ";
   accessLog = "/var/log/nginx/access.log";
 in
 {
@@ -20,6 +25,7 @@ in
       deployment.ipv4
       deployment.ipv6
     ];
+    banaction = "nftables-networks";
     bantime = "10m";
     bantime-increment.enable = true;
     bantime-increment.maxtime = "1d";
@@ -40,8 +46,16 @@ in
         logpath = accessLog;
         maxretry = 50;
       };
+      nginx-path.settings = {
+        port = "80,443";
+        backend = "polling";
+        logpath = accessLog;
+        maxretry = 20;
+      };
       nginx-limit-people.settings = {
         port = "80,443";
+        backend = "polling";
+        logpath = accessLog;
         findtime = "1m";
         maxretry = 100;
       };
@@ -51,6 +65,19 @@ in
   environment.etc = {
     "fail2ban/filter.d/headscale-api-key.conf".source = ./fail2ban/headscale-api-key.conf;
     "fail2ban/filter.d/nginx-limit-people.conf".source = ./fail2ban/nginx-limit-people.conf;
+    "fail2ban/filter.d/nginx-path.conf".source = ./fail2ban/nginx-path.conf;
+    # nginx.nix counts an IPv6 network of 2^64 addresses as one client; a set of fail2ban's own holds single addresses.
+    "fail2ban/action.d/nftables-networks.conf".text = ''
+      [INCLUDES]
+      before = nftables.conf
+
+      [Init]
+      addr_type = ipv4_addr\; flags interval
+
+      [Init?family=inet6]
+      addr_type = ipv6_addr\; flags interval
+      addr_family = ${spared}ip6
+    '';
   };
   systemd.services.fail2ban.restartTriggers = [ ./fail2ban ];
 

@@ -12,7 +12,11 @@ let
 in
 {
   services.nginx.commonHttpConfig = ''
-    limit_conn_zone $binary_remote_addr zone=page_connections:10m;
+    limit_conn_zone $client zone=page_connections:10m;
+    geo $ui_is_open {
+      default ${if allowed == [ ] then "1" else "0"};
+      ${lib.concatMapStringsSep "\n" (network: "${network} 1;") allowed}
+    }
     map $uri $ui_cache_control {
       default no-cache;
       ~^/web/_app/immutable/ "public, max-age=31536000, immutable";
@@ -25,10 +29,15 @@ in
     forceSSL = true;
     root = ui;
     extraConfig = ''
-      ${lib.concatMapStringsSep "\n" (network: "allow ${network};") allowed}
-      ${lib.optionalString (allowed != [ ]) "deny all;"}
+      # `deny` would write query and referrer into the error log.
+      if ($ui_is_open = 0) {
+        return 403;
+      }
       include ${./response-headers.conf};
       include ${ui}/csp.conf;
+      include ${./error-pages.conf};
+      # NGINX sends the headers of a 416 twice.
+      max_ranges 0;
       add_header Cross-Origin-Embedder-Policy require-corp always;
       # Not always: a missing file below immutable/ must not be remembered for a year.
       add_header Cache-Control $ui_cache_control;
@@ -42,8 +51,8 @@ in
     locations."/web/" = {
       tryFiles = "$uri =404";
       extraConfig = ''
-        limit_except GET {
-          deny all;
+        if ($request_method !~ "^(GET|HEAD)$") {
+          return 405;
         }
         gzip on;
         gzip_vary on;
@@ -53,16 +62,24 @@ in
     locations."~ ^/api/v1/(user|node|preauthkey|apikey)(/|$)" = {
       proxyPass = "http://127.0.0.1:${toString config.services.headscale.port}";
       extraConfig = ''
-        limit_except GET POST DELETE {
-          deny all;
+        if ($request_method !~ "^(GET|HEAD|POST|DELETE)$") {
+          return 403;
         }
-        limit_req zone=people burst=20 nodelay;
-        limit_conn people_connections 10;
+        include ${./for-people.conf};
+        include ${./error-answers.conf};
         # The key is all that counts: what other sites of the domain keep in the browser is not headscale's business.
         include ${./proxy-headers.conf};
         proxy_set_header Cookie "";
       '';
     };
     locations."/".return = "404";
+    locations."/api/".extraConfig = ''
+      include ${./error-answers.conf};
+      return 404;
+    '';
+    locations."/.pages/".extraConfig = ''
+      internal;
+      alias ${./pages}/;
+    '';
   };
 }

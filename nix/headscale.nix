@@ -102,6 +102,12 @@ in
     forceSSL = true;
     extraConfig = ''
       include ${./response-headers.conf};
+      include ${./error-pages.conf};
+      # Not for the other host: headscale-ui escapes names in paths, which are not plain then.
+      if ($path_is_plain = 0) {
+        set $asked_by disguise;
+        return 400;
+      }
       add_header Content-Security-Policy "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'" always;
     '';
     locations."~ ^/(ts2021|key|bootstrap-dns|derp|derp/.+|machine/.+)$" = {
@@ -111,15 +117,16 @@ in
         limit_conn device_connections 256;
       '';
     };
-    locations."~ ^/(health|version|robots\.txt|favicon\.ico|windows|apple|apple/.+|register/.+|auth/.+|oidc/callback)$" =
+    locations."~ ^/(health|version|robots\\.txt|favicon\\.ico|windows|apple|apple/.+|register/.+|auth/.+|oidc/callback)$" =
       {
         proxyPass = upstream;
-        extraConfig = ''
-          limit_req zone=people burst=20 nodelay;
-          limit_conn people_connections 10;
-        '';
+        extraConfig = "include ${./for-people.conf};";
       };
     locations."/".return = "404";
+    locations."/.pages/".extraConfig = ''
+      internal;
+      alias ${./pages}/;
+    '';
   };
 
   assertions = [

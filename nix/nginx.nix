@@ -1,5 +1,5 @@
 # What the hosts share. Each host's own part stands with its service.
-{ deployment, ... }:
+{ deployment, lib, ... }:
 {
   services.nginx = {
     enable = true;
@@ -18,14 +18,24 @@
     '';
     clientMaxBodySize = "64k";
     commonHttpConfig = ''
+      # Who has one IPv6 address has the other 2^64 of its network as well.
+      map $binary_remote_addr $client {
+        "~(?s)^(?<network>.{8}).{8}$" $network;
+        default $binary_remote_addr;
+      }
       # Many devices share an address: at the limits for people, 20 of 30 never join.
-      limit_req_zone $binary_remote_addr zone=devices:10m rate=50r/s;
-      limit_conn_zone $binary_remote_addr zone=device_connections:10m;
+      limit_req_zone $client zone=devices:10m rate=50r/s;
+      limit_conn_zone $client zone=device_connections:10m;
       # A person, or someone who guesses keys.
-      limit_req_zone $binary_remote_addr zone=people:10m rate=10r/s;
-      limit_conn_zone $binary_remote_addr zone=people_connections:10m;
+      limit_req_zone $client zone=people:10m rate=10r/s;
+      limit_conn_zone $client zone=people_connections:10m;
       limit_req_status 429;
       limit_conn_status 429;
+      # The format of the error log is fixed, with query and referrer. Left in it: what a client breaks off or sends too
+      # much of, and a headscale that does not answer.
+      limit_req_log_level info;
+      limit_conn_log_level info;
+      log_not_found off;
 
       client_header_timeout 10s;
       client_body_timeout 10s;
@@ -38,8 +48,37 @@
       proxy_read_timeout 1h;
       proxy_send_timeout 1h;
 
+      # NGINX matches the normalised path and passes on the raw one: who writes them differently means to be taken for
+      # another. The pages of errors are looked for under a path of their own.
+      map $request_uri $raw_path {
+        "~^(?<path>[^?]*)" $path;
+      }
+      map "$raw_path $uri" $path_is_plain {
+        volatile;
+        "~(?s)^(\S*) \1$" 1;
+        "~ /\.pages/" 1;
+        default 0;
+      }
+
+      # What fail2ban counts. An admin's address stays apart from its neighbours in the network; without a key, 401 is no
+      # guess.
+      geo $is_admin {
+        default 0;
+        ${lib.concatMapStringsSep "\n" (network: "${network} 1;") deployment.adminNetworks}
+      }
+      map "$is_admin$remote_addr" $counted_as {
+        "~^0.*:" $remote_addr/64;
+        default $remote_addr;
+      }
+      map "$status $asked_by $http_authorization" $offence {
+        "~^400 disguise " path;
+        "~^429 person " limit;
+        "~^401 person ." wrong-key;
+        default -;
+      }
+      uninitialized_variable_warn off;
       # A query may carry a registration key.
-      log_format without_query '$remote_addr - [$time_local] "$request_method $uri" $status $body_bytes_sent';
+      log_format without_query '$counted_as - [$time_local] "$request_method $raw_path" $status $body_bytes_sent $offence';
       access_log /var/log/nginx/access.log without_query;
     '';
 

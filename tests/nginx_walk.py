@@ -1,6 +1,7 @@
 """Runs in the image: nginx with the configuration of argv[1], something that echoes in headscale's place, one walk.
 
-Reads requests from stdin as JSON ([name, method, path, headers]...), prints [status, headers, body] for each.
+Reads requests from stdin as JSON ([name, method, path, headers, from where]...), the last one the address of a client
+that the loopback interface gets first; prints [status, headers, body] for each.
 """
 
 import http.client
@@ -18,7 +19,8 @@ from typing import Any
 class Echo(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = json.dumps(dict(self.headers)).encode()
-        self.send_response(401 if self.headers["Authorization"] == "Bearer wrong" else 200)
+        refused = self.headers["Authorization"] == "Bearer wrong" or self.headers["X-Refuse"]
+        self.send_response(401 if refused else 200)
         self.send_header("Content-Length", str(len(body)))
         for name in ("X-Frame-Options", "Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options"):
             self.send_header(name, "headscale's own")
@@ -42,9 +44,16 @@ def await_port(port: int) -> None:
             time.sleep(0.02)
 
 
-def ask(name: str, method: str, path: str, headers: dict[str, str]) -> list[Any]:
+def connected(client: str) -> socket.socket:
+    if client == "127.0.0.1":
+        return socket.create_connection((client, 443), timeout=10)
+    subprocess.run(["ip", "address", "replace", client, "dev", "lo"], check=True)
+    return socket.create_connection((client, 443), timeout=10, source_address=(client, 0))
+
+
+def ask(name: str, method: str, path: str, headers: dict[str, str], client: str = "127.0.0.1") -> list[Any]:
     context = ssl._create_unverified_context()
-    raw = context.wrap_socket(socket.create_connection(("127.0.0.1", 443), timeout=10), server_hostname=name)
+    raw = context.wrap_socket(connected(client), server_hostname=name)
     connection = http.client.HTTPConnection(name)
     connection.sock = raw
     connection.request(method, path, headers=headers)
@@ -59,9 +68,11 @@ def main(configuration: str) -> None:
         open("/var/log/nginx/stderr", "w") as log,
         subprocess.Popen(["nginx", "-c", configuration], stderr=log) as nginx,
     ):
-        await_port(443)
-        print(json.dumps([ask(*request) for request in json.load(sys.stdin)]))
-        nginx.terminate()
+        try:
+            await_port(443)
+            print(json.dumps([ask(*request) for request in json.load(sys.stdin)]))
+        finally:
+            nginx.terminate()
 
 
 if __name__ == "__main__":

@@ -121,6 +121,34 @@ def test_headscale_hears_the_real_address_only(server: ServerImage, nginx: str, 
     assert not {"x-real-ip", "true-client-ip"} & heard.keys()
 
 
+@pytest.mark.parametrize("name, path", [(HEADSCALE, "/health"), (UI, "/api/v1/user")])
+def test_no_header_names_another_method(server: ServerImage, nginx: str, name: str, path: str):
+    sent = {header: "DELETE" for header in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")}
+    server.put("/walk.py", (HERE / "nginx_walk.py").read_text())
+    asked = json.dumps([[name, "GET", path, sent | {"X-Other": "DELETE"}]])
+    ((_, _, body),) = json.loads(server.output("python3", "/walk.py", nginx, stdin=asked))
+    assert [header for header, value in json.loads(body).items() if value == "DELETE"] == ["X-Other"]
+
+
+def test_pages_of_errors_are_small_and_tell_of_no_program(server: ServerImage, nginx: str):
+    requests = [(HEADSCALE, "GET", "/no-such-path"), (HEADSCALE, "GET", "//key"), (UI, "GET", "/web/no-such-page")]
+    for (status, _, body), expected in zip(walk(server, nginx, *requests), (404, 400, 404), strict=True):
+        assert status == expected
+        assert body.startswith("<!doctype html>") and len(body) < 500
+        assert "nginx" not in body.lower()
+
+
+def test_the_api_answers_errors_in_its_own_form(server: ServerImage, nginx: str):
+    requests = [(UI, "GET", "/api/v1/policy"), (UI, "PUT", "/api/v1/user"), *[(UI, "POST", "/api/v1/user")] * 60]
+    answers = walk(server, nginx, *requests)
+    assert [status for status, _, _ in answers[:2]] == [404, 403]
+    refused = [answer for answer in answers if answer[0] == 429]
+    assert refused
+    for _, headers, body in (*answers[:2], *refused):
+        assert set(json.loads(body)) == {"code", "message", "details"}
+        assert dict(map(tuple, headers))["Content-Type"] == "application/json"
+
+
 def test_cookies_come_through_where_a_login_needs_them_only(server: ServerImage, nginx: str):
     assert "cookie" in heard_by_headscale(server, nginx, HEADSCALE, "/oidc/callback")
     assert "cookie" not in heard_by_headscale(server, nginx, UI, "/api/v1/user")

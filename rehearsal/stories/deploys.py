@@ -18,7 +18,7 @@ from rehearsal.wait import eventually
 Change = tuple[str, str, str]
 DEPLOY_SH = "/etc/nixos/remote/deploy.sh"
 NO_SSHD = ("ssh.nix", "services.openssh = {\n    enable = true;", "services.openssh = {\n    enable = false;")
-NO_SSH_PORT = ("network.nix", "tcp dport 22 accept", "tcp dport 2222 accept")
+NO_SSH_PORT = ("network.nix", "extraInputRules = ''", "extraInputRules = ''\n      tcp dport 22 drop")
 OTHER_NGINX = ("nginx.nix", "client_body_timeout 10s;", "client_body_timeout 11s;")
 BAD_NGINX = ("nginx.nix", "client_header_timeout 10s;", "client_header_timeout ten;")
 BAD_POLICY = ("policy.hujson", '"dst": ["*:*"]', '"dst": ["group:nobody-made:*"]')

@@ -20,7 +20,10 @@ from rehearsal.visitor import Visitor, visitor
 from rehearsal.wait import eventually
 
 STRANGER = Customer("stranger", "198.51.100.66", "2001:db8:1::66")
-NEIGHBOUR = Customer("neighbour", "198.51.100.67", "2001:db8:1::67")
+NEIGHBOUR = Customer("neighbour", "198.51.100.67", "2001:db8:2::67")
+# The operator and the sibling have IPv6 addresses of the stranger's network.
+SIBLING = Customer("sibling", "198.51.100.68", "2001:db8:1::68")
+NETWORK = "2001:db8:1::/64"
 PEOPLE, DEVICES, API = f"https://{HEADSCALE}/health", f"https://{HEADSCALE}/key", f"https://{UI}/api/v1/user"
 SSHD, LIMIT, KEYS = "sshd", "nginx-limit-people", "headscale-api-key"
 WRONG = "hskey-api-wrong"
@@ -35,6 +38,7 @@ class Guards(Story):
     """Each jail is filled for real, is seen to hold, and is seen to open again."""
 
     def tell(self) -> None:
+        self.world.stack.set("adminNetworks", f"{OPERATOR.ipv4}/32", f"{OPERATOR.ipv6}/128", as_list=True)
         self.up()
         bundle = self.world.ca_bundle
         with (
@@ -42,11 +46,12 @@ class Guards(Story):
             self.relayed() as (cafe, train),
             visitor(STRANGER, bundle) as stranger,
             visitor(NEIGHBOUR, bundle) as neighbour,
+            visitor(SIBLING, bundle) as sibling,
             self.short(LIMIT),
             self.short(KEYS),
         ):
             self.closed(stranger)
-            self.limits(laptop, office, stranger, neighbour)
+            self.limits(laptop, office, stranger, neighbour, sibling)
             self.old_key(neighbour)
             self.api_keys((laptop, office), (cafe, train))
             self.operator()
@@ -131,8 +136,8 @@ class Guards(Story):
 
     # -- the limits ---------------------------------------------------------------------------------------------
 
-    def limits(self, laptop: Device, office: Device, stranger: Visitor, neighbour: Visitor) -> None:
-        ipv4 = self.addresses[0]
+    def limits(self, laptop: Device, office: Device, stranger: Visitor, neighbour: Visitor, sibling: Visitor) -> None:
+        ipv4, ipv6 = self.addresses
         with self.report.step("an office that runs into the limit for devices is refused some requests") as line:
             refused = self.behind(office).ask(DEVICES, address=ipv4, times=1500).count(429)
             assert refused > 200, f"only {refused} of 1500 were refused"
@@ -141,15 +146,19 @@ class Guards(Story):
             with self.report.step("a stranger who goes on at the limit for people is banned, IPv4 and IPv6") as line:
                 for address in self.addresses:
                     stranger.ask(PEOPLE, address=address, times=400)
-                banned = self.await_ban(LIMIT, STRANGER.ipv4, str(STRANGER.ipv6))
+                banned = self.await_ban(LIMIT, STRANGER.ipv4, NETWORK)
                 line.note = ", ".join(f"{who} for {time} s" for who, time in sorted(banned.items()))
+            with self.report.step("his whole IPv6 network is closed, but for the operator's address in it"):
+                self.has_open(sibling, set(), ipv6)
+                self.has_open(sibling, {*WEB}, ipv4)
+                self.has_open(Visitor(self.world.ca_bundle), {22, *WEB})
             with self.report.step("he gets no TCP connection any more; a neighbour and the office do"):
                 self.has_open(stranger, set())
                 self.has_open(neighbour, {*WEB})
                 assert self.behind(office).ask(PEOPLE, address=ipv4) == [200]
-                assert set(self.banned(LIMIT)) == {STRANGER.ipv4, STRANGER.ipv6}
+                assert set(self.banned(LIMIT)) == {STRANGER.ipv4, NETWORK}
             with self.report.step("the ban ends by itself"):
-                self.await_end(LIMIT, STRANGER.ipv4, str(STRANGER.ipv6))
+                self.await_end(LIMIT, STRANGER.ipv4, NETWORK)
                 self.has_open(stranger, {*WEB})
             with self.report.step("who does it again is banned for longer") as line:
                 stranger.ask(PEOPLE, address=ipv4, times=400)
@@ -163,6 +172,10 @@ class Guards(Story):
     # -- the API ------------------------------------------------------------------------------------------------
 
     def old_key(self, neighbour: Visitor) -> None:
+        with self.report.step("a request without a key is refused, and counts for no guess") as line:
+            statuses = neighbour.ask(API, address=self.addresses[0], times=60, patiently=True)
+            assert statuses.count(401) > 50, statuses
+            line.note = f"{statuses.count(401)} refused"
         with self.report.step("a browser with an old key is refused twenty times, and not banned"):
             statuses = neighbour.ask(API, address=self.addresses[0], times=20, key=WRONG)
             assert statuses == [401] * 20, statuses

@@ -55,7 +55,6 @@ let
     filterAttrs =
       keep: set: listToAttrs (filter (p: keep p.name p.value) (lib.mapAttrsToList lib.nameValuePair set));
     unique = builtins.foldl' (seen: v: if builtins.elem v seen then seen else seen ++ [ v ]) [ ];
-    partition = builtins.partition;
     last = values: elemAt values (length values - 1);
 
     importJSON = path: fromJSON (readFile path);
