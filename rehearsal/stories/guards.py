@@ -173,7 +173,7 @@ class Guards(Story):
 
     def old_key(self, neighbour: Visitor) -> None:
         with self.report.step("a request without a key is refused, and counts for no guess") as line:
-            statuses = neighbour.ask(API, address=self.addresses[0], times=60, patiently=True)
+            statuses = neighbour.ask(API, address=self.addresses[0], times=90, patiently=True)
             assert statuses.count(401) > 50, statuses
             line.note = f"{statuses.count(401)} refused"
         with self.report.step("a browser with an old key is refused twenty times, and not banned"):

@@ -1,5 +1,6 @@
 # A self-signed certificate first, so that nginx starts; then a real order by lego over HTTP-01, renewed by a timer.
-# Not modelled: DNS-01, account sharing, lock files.
+# Orders of one account wait for the first of them, which makes the account; when it fails, they fail with it.
+# Not modelled: DNS-01, lock files.
 {
   config,
   lib,
@@ -101,7 +102,6 @@ let
       "network-online.target"
       "nss-lookup.target"
       "acme-setup.service"
-      "nginx.service"
     ];
     path = [
       pkgs.lego
@@ -141,6 +141,22 @@ let
       FixedRandomDelay = true;
     };
   };
+  accountOf =
+    cert:
+    builtins.substring 0 20 (
+      builtins.hashString "sha256" "${cert.server} ${cert.keyType} ${cert.email}"
+    );
+  account =
+    hash: certs:
+    let
+      orders = map (cert: "acme-order-renew-${cert.domain}.service") certs;
+    in
+    {
+      requires = [ (builtins.head orders) ];
+      after = [ (builtins.head orders) ];
+      requiredBy = builtins.tail orders;
+      before = builtins.tail orders;
+    };
   each = prefix: make: lib.mapAttrs' (name: cert: lib.nameValuePair "${prefix}${name}" (make name cert)) acme.certs;
 in
 {
@@ -193,5 +209,8 @@ in
     // each "acme-" selfSign
     // each "acme-order-renew-" order;
     systemd.timers = each "acme-renew-" timer;
+    systemd.targets = lib.mapAttrs' (hash: certs: lib.nameValuePair "acme-account-${hash}" (account hash certs)) (
+      builtins.groupBy accountOf (builtins.attrValues acme.certs)
+    );
   };
 }

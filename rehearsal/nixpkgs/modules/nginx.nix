@@ -155,6 +155,7 @@ let
   command = "${lib.getExe pkgs.nginx} -c ${path}";
   encrypted = builtins.attrNames (lib.filterAttrs (_: h: h.enableACME) nginx.virtualHosts);
   selfSigned = map (name: "acme-${name}.service") encrypted;
+  orders = map (name: "acme-order-renew-${name}.service") encrypted;
 in
 {
   options.services.nginx = {
@@ -190,8 +191,6 @@ in
       stopIfChanged = false;
       preStart = "${command} -t";
       serviceConfig = {
-        # On NixOS it is simple: an authority asks back long after a start. Pebble does so at once.
-        Type = "exec";
         ExecStart = command;
         ExecReload = [
           "${command} -t"
@@ -247,13 +246,16 @@ in
     };
     systemd.services.nginx-config-reload = lib.mkIf nginx.enableReload {
       description = "Reload nginx when its configuration changed";
-      wantedBy = [ "multi-user.target" ];
-      after = [ "nginx.service" ];
+      wants = [ "nginx.service" ];
+      wantedBy = orders ++ [ "multi-user.target" ];
+      before = orders;
+      after = selfSigned;
       restartTriggers = [ configuration ];
-      stopIfChanged = false;
+      unitConfig.ConditionPathExists = map (name: "/var/lib/acme/${name}/fullchain.pem") encrypted;
+      unitConfig.StartLimitIntervalSec = 0;
       serviceConfig = {
         Type = "oneshot";
-        RemainAfterExit = true;
+        TimeoutSec = 60;
         ExecCondition = "/usr/bin/systemctl -q is-active nginx.service";
         ExecStart = "/usr/bin/systemctl reload nginx.service";
       };
