@@ -124,6 +124,14 @@ headscale_passes() {
   return 1
 }
 
+api_key_is_known() {
+  registered=$(systemctl show -P SubState headscale-api-key.service)
+  [ "$registered" != exited ] || return 0
+  last_words headscale-api-key.service
+  [ "$registered" = failed ] && return 2
+  return 1
+}
+
 # The certificate is not looked at: before the first order it is nginx's own. 403: only some networks may see the host.
 nginx_serves() {
   curl -sSk --max-time 5 -o /dev/null -w '%{http_code}\n' --resolve "$1:443:127.0.0.1" "https://$1$2" | grep -E '200|403'
@@ -143,6 +151,7 @@ check() {
   restarts_before=$(headscale_restarts)
   until_ok 15 "sshd" sshd_answers &&
     until_ok 60 "headscale's health" headscale_passes &&
+    until_ok 60 "the registration of the API key" api_key_is_known &&
     until_ok 30 "nginx for headscale" nginx_serves "$(name_of headscaleName)" /health &&
     until_ok 30 "nginx for the web interface" nginx_serves "$(name_of uiName)" /web/
 }
