@@ -103,6 +103,10 @@ activate() {
   if [ "$status" = 4 ] && { reload_nginx_again || failed_units | grep -Eq "$FORGIVEN"; } && [ -z "$(broken_units)" ]; then
     return
   fi
+  [ "$status" = 4 ] || {
+    failed "the configuration could not be activated (status $status); the switch said last: $(tail -n 5 "$state/switch.log")"
+    return
+  }
   failing=$(failing_units | tr '\n' ' ')
   # shellcheck disable=SC2086 # Names of units hold no spaces.
   failed "the configuration could not be activated (status $status); failed units: ${failing:-none, but a reload}$(last_words $failing)"
