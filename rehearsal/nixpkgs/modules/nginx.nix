@@ -185,13 +185,15 @@ in
     systemd.services.nginx = {
       description = "Nginx Web Server";
       wantedBy = [ "multi-user.target" ];
+      # As of 2024 to 2026: another certificate is another unit, which is restarted. Later ones name nginx in the
+      # certificates' units.
       wants = selfSigned;
       after = [ "network.target" ] ++ selfSigned;
       stopIfChanged = false;
       preStart = "${command} -t";
+      unitConfig.StartLimitIntervalSec = 60;
       serviceConfig = {
-        # On NixOS it is simple: an authority asks back long after a start. Pebble does so at once.
-        Type = "exec";
+        Type = "simple";
         ExecStart = command;
         ExecReload = [
           "${command} -t"
@@ -245,15 +247,19 @@ in
         SystemCallFilter = [ "~@cpu-emulation @debug @keyring @mount @obsolete @privileged @setuid" ];
       };
     };
+    # Without RemainAfterExit it runs at every switch, and at every start of what wants it.
     systemd.services.nginx-config-reload = lib.mkIf nginx.enableReload {
-      description = "Reload nginx when its configuration changed";
-      wantedBy = [ "multi-user.target" ];
-      after = [ "nginx.service" ];
+      wantedBy = [ "multi-user.target" ] ++ selfSigned;
+      wants = [ "nginx.service" ];
+      after = selfSigned;
       restartTriggers = [ configuration ];
-      stopIfChanged = false;
+      unitConfig = {
+        ConditionPathExists = map (name: "${config.security.acme.certs.${name}.directory}/fullchain.pem") encrypted;
+        StartLimitIntervalSec = 0;
+      };
       serviceConfig = {
         Type = "oneshot";
-        RemainAfterExit = true;
+        TimeoutSec = 60;
         ExecCondition = "/usr/bin/systemctl -q is-active nginx.service";
         ExecStart = "/usr/bin/systemctl reload nginx.service";
       };
