@@ -14,6 +14,7 @@
     ./headscale-ui.nix
     ./headscale.nix
     ./network.nix
+    ./nginx-units.nix
     ./nginx.nix
     ./nix.nix
     ./secrets.nix

@@ -9,6 +9,14 @@ let
   package = pkgs.callPackage ./packages/headscale.nix { };
   noiseKey = config.sops.secrets.headscale_noise_private_key;
   state = "/var/lib/headscale";
+  # nixpkgs 26.05 writes its 30 minutes under a former key as well, which headscale calls deprecated at each start.
+  configFile = pkgs.writeText "headscale.yaml" (
+    builtins.toJSON (
+      lib.filterAttrsRecursive (_: value: value != null) (
+        removeAttrs config.services.headscale.settings [ "ephemeral_node_inactivity_timeout" ]
+      )
+    )
+  );
   upstream = "http://127.0.0.1:${toString config.services.headscale.port}";
 in
 {
@@ -32,7 +40,6 @@ in
       prefixes.v4 = "100.64.0.0/10";
       prefixes.v6 = "fd7a:115c:a1e0::/48";
       logtail.enabled = false;
-      # nixpkgs 26.05 writes its 30 minutes under the former key, which no longer counts beside headscale's own default.
       node.ephemeral.inactivity_timeout = "30m";
 
       database.type = "sqlite";
@@ -66,7 +73,7 @@ in
   # At a path that stays, so that a change of the policy is a reload and no device loses its connection.
   environment.etc."headscale/policy.hujson".source = pkgs.callPackage ./packages/checked-policy.nix {
     headscale = package;
-    inherit (config.services.headscale) configFile;
+    inherit configFile;
     policy = ./policy.hujson;
   };
   # A deploy that changes the version, and is taken back, takes the database back as well.
@@ -74,6 +81,7 @@ in
 
   systemd.services.headscale = {
     requires = [ "deployment-undo.service" ];
+    script = lib.mkForce "exec ${lib.getExe package} serve --config ${configFile}";
     reloadTriggers = [ config.environment.etc."headscale/policy.hujson".source ];
     # A policy that headscale refuses goes unnoticed by SIGHUP, and stops it from starting the next time.
     serviceConfig.ExecReload = [

@@ -91,10 +91,6 @@
     };
   };
 
-  # nixpkgs starts it at each switch, and at each order of a certificate. It is to reload NGINX when its configuration has
-  # changed, or the last reload has failed; a renewed certificate brings its own.
-  systemd.services.nginx-config-reload.serviceConfig.RemainAfterExit = true;
-
   security.acme = {
     acceptTerms = true;
     defaults.email = deployment.acmeEmail;

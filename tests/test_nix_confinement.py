@@ -14,6 +14,7 @@ HEADSCALE, UI = "headscale.example.org", "headscale-ui.example.org"
 ON_NIXOS = {
     "/usr/bin/bash": "/nix/store/0-bash-interactive-5.3/bin/bash",
     "/usr/bin/kill": "/nix/store/0-coreutils-9.8/bin/coreutils",
+    "/usr/bin/sleep": "/nix/store/0-coreutils-9.8/bin/coreutils",
     "/usr/sbin/nginx": "/nix/store/0-nginx-1.30.1/bin/nginx",
     "/usr/lib/rehearsal/bin/headscale": "/nix/store/0-headscale-0.29.3/bin/headscale",
 }
@@ -53,9 +54,11 @@ def violations(server: ServerImage, system: str, name: str, port: int, *asks: li
         "trace": [*bring_strace(server), f"/{log.name}/thread"],
         "before": commands(unit, "ExecStartPre"),
         "start": commands(unit, "ExecStart")[0],
+        "after": commands(unit, "ExecStartPost"),
         "reload": commands(unit, "ExecReload"),
         "port": port,
         "asks": asks,
+        "environment": {"RUNTIME_DIRECTORY": f"/run/{name}"},
     }
     server.put("/walk.py", (HERE / "confined_walk.py").read_text())
     server.output("python3", "/walk.py", stdin=json.dumps(walk))

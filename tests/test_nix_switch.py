@@ -10,6 +10,7 @@ import pytest
 SYSTEM = Path(__file__).parent.parent / "rehearsal/nixpkgs/system"
 UNIT = "[Service]\nExecStart=/a\n"
 RUNNING = {"same.service", "changed.service", "gone.service", "gentle.service", "stays.service", "told.service"}
+RUNNING |= {"manual.timer", "account.target"}
 
 
 @pytest.fixture
@@ -65,3 +66,32 @@ def test_a_reload_trigger_alone_reloads(switch: ModuleType):
 
 def test_a_unit_that_does_not_run_is_left_alone(switch: ModuleType):
     assert plan(switch, {"idle.service": UNIT}, {}) == {}
+
+
+@pytest.mark.parametrize(("name", "says"), [("manual.timer", "X-OnlyManualStart=true\n"), ("account.target", "")])
+def test_a_changed_target_or_a_unit_of_manual_start_is_left_alone(switch: ModuleType, name: str, says: str):
+    assert plan(switch, {name: says}, {name: f"{says}After=a\n"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("action", "permitted"), [("test", False), ("switch", False), ("check", False), ("boot", True)]
+)
+def test_an_inhibitor_that_changed_forbids_all_but_a_boot(
+    switch: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    action: str,
+    permitted: bool,
+):
+    """As in 26.05: a name that only one system has forbids nothing."""
+    for name, inhibitors in (("old", '{"dbus": "dbus", "gone": "1"}'), ("new", '{"dbus": "broker", "new": "2"}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "switch-inhibitors").write_text(inhibitors)
+    monkeypatch.setattr(switch.inhibitors, "RUNNING", tmp_path / "old")
+    assert switch.inhibitors.permit(tmp_path / "new", action) == permitted
+    said = capfd.readouterr()
+    assert ("dbus : dbus -> broker" in said.out) != permitted
+    assert ("Pre-switch check 'switchInhibitors' failed" in said.err) != permitted
+    monkeypatch.setenv("NIXOS_NO_CHECK", "1")
+    assert switch.inhibitors.permit(tmp_path / "new", action)

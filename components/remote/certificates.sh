@@ -16,37 +16,66 @@ ordered() {
   [ -e "/var/lib/acme/$1/acme-success" ] && openssl x509 -noout -fingerprint -in "/var/lib/acme/$1/cert.pem"
 }
 
-# The orders of one account wait for the first of them: what is told is why an order failed, not that one did not begin.
+required() {
+  systemctl show -P Requires "$1" | tr ' ' '\n' | grep "^$2" || true
+}
+
+# failed_order ORDER: orders of one account wait for the first of them, and do not run when that one fails.
+failed_order() {
+  account=$(required "$1" acme-account-)
+  leader=${account:+$(required "$account" acme-order-renew-)}
+  if [ -n "$leader" ] && [ "$(systemctl show -P ExecMainStatus "$leader")" != 0 ]; then
+    echo "$leader"
+  else
+    echo "$1"
+  fi
+}
+
 give_up() {
-  unit=$(systemctl list-units --failed --plain --no-legend 'acme-order-renew-*' | cut -d ' ' -f 1 | head -n 1)
-  unit=${unit:-acme-order-renew-$1.service}
-  echo "certificates: $2 for $1; the last words of $unit were:" >&2
-  journalctl -u "$unit" -n 8 -o cat | cut -c -500 >&2
+  order=$(failed_order "acme-order-renew-$1.service")
+  echo "certificates: $2 for $1; the last words of $order were:" >&2
+  journalctl "_SYSTEMD_UNIT=$order" -n 8 -o cat | cut -c -500 >&2
   exit 1
 }
 
-# Waiting in the queue counts: orders run one after the other.
-order_under_way() {
-  systemctl list-jobs --plain --no-legend 'acme-order-renew-*' | grep -q .
+# Neither under way nor queued: it has failed, or was never begun for the failure of another, or its failure was forgotten
+# in a later switch.
+is_idle() {
+  [ -z "$(systemctl show -P Job "$1")" ] && systemctl show -P ActiveState "$1" | grep -Eqx 'inactive|failed'
 }
 
-# Of itself, an order that failed, or that did not begin because another one failed, is repeated the next day.
+# order_again NAME: of itself, an order that failed is repeated by a timer only the next day. What it waits for, a record or
+# a route, may need a while.
 order_again() {
-  tries=$((tries - 1))
-  [ "$tries" -ge 0 ] || give_up "$1" "three more orders failed"
-  echo "ordering the certificate for $1 once more"
+  [ $# -gt 1 ] || give_up "$1" "three more orders failed"
+  sleep "$2"
+  echo "ordering the certificate for $1 once more, since $(failed_order "acme-order-renew-$1.service") has failed"
   systemctl start "acme-order-renew-$1.service" || true
+}
+
+# A reload that came to nothing leaves workers with the former certificate.
+serve() {
+  [ "$(uptime)" -ge "$reload_at" ] || return 0
+  systemctl reload nginx.service || true
+  reload_at=$(($(uptime) + 30))
 }
 
 wait_for() {
   deadline=$(($(uptime) + 300))
-  tries=3
-  until certificate=$(ordered "$1") && [ "$certificate" = "$(served "$1")" ]; do
-    [ "$(uptime)" -lt "$deadline" ] || give_up "$1" "no certificate within 300 s"
-    [ -n "$certificate" ] || order_under_way || order_again "$1"
+  reload_at=$(($(uptime) + 10))
+  name=$1
+  set -- 1 5 25
+  until certificate=$(ordered "$name") && [ "$certificate" = "$(served "$name")" ]; do
+    [ "$(uptime)" -lt "$deadline" ] || give_up "$name" "no certificate within 300 s"
+    if [ -n "$certificate" ]; then
+      serve
+    elif is_idle "acme-order-renew-$name.service"; then
+      order_again "$name" "$@"
+      shift
+    fi
     sleep 0.5
   done
-  echo "$1 has its certificate"
+  echo "$name has its certificate"
 }
 
 main() {

@@ -20,6 +20,8 @@ let
     inherit (modules)
       declared
       evaluate
+      mkAfter
+      mkBefore
       mkDefault
       mkForce
       mkIf
@@ -54,6 +56,11 @@ let
     mapAttrs' = f: set: listToAttrs (lib.mapAttrsToList f set);
     filterAttrs =
       keep: set: listToAttrs (filter (p: keep p.name p.value) (lib.mapAttrsToList lib.nameValuePair set));
+    filterAttrsRecursive =
+      keep: set:
+      builtins.mapAttrs (_: v: if builtins.isAttrs v then lib.filterAttrsRecursive keep v else v) (
+        lib.filterAttrs keep set
+      );
     unique = builtins.foldl' (seen: v: if builtins.elem v seen then seen else seen ++ [ v ]) [ ];
     last = values: elemAt values (length values - 1);
 

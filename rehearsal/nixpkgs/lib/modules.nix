@@ -313,6 +313,8 @@ in
     _type = "merge";
     inherit contents;
   };
+  mkAfter = mkOrder 1500;
+  mkBefore = mkOrder 500;
   mkDefault = mkOverride 1000;
   mkForce = mkOverride 50;
   mkOption = option: option // { _type = "option"; };

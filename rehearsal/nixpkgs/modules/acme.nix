@@ -1,6 +1,6 @@
 # A self-signed certificate first, so that nginx starts; then a real order by lego over HTTP-01, renewed by a timer.
-# Orders of one account wait for the first of them, which makes the account; when it fails, they fail with it.
-# Not modelled: DNS-01, lock files.
+# Of the orders that share an account, the first by name leads: the others require it, and without it do not run at all.
+# Not modelled: DNS-01, lock files, an account in fact shared.
 {
   config,
   lib,
@@ -97,11 +97,15 @@ let
     wants = [
       "network-online.target"
       "acme-setup.service"
+      "acme-${name}.service"
     ];
+    # Not after nginx, which is started at the same time.
     after = [
+      "network.target"
       "network-online.target"
       "nss-lookup.target"
       "acme-setup.service"
+      "acme-${name}.service"
     ];
     path = [
       pkgs.lego
@@ -133,6 +137,7 @@ let
   timer = name: cert: {
     description = "Renew ACME Certificate for ${name}";
     wantedBy = [ "timers.target" ];
+    unitConfig.X-OnlyManualStart = true;
     timerConfig = {
       OnCalendar = cert.renewInterval;
       Unit = "acme-order-renew-${name}.service";
@@ -141,21 +146,25 @@ let
       FixedRandomDelay = true;
     };
   };
-  accountOf =
-    cert:
+  orderOf = name: "acme-order-renew-${name}.service";
+  account = name: "acme-account-${
     builtins.substring 0 20 (
-      builtins.hashString "sha256" "${cert.server} ${cert.keyType} ${cert.email}"
-    );
-  account =
-    hash: certs:
+      builtins.hashString "sha256" "${acme.certs.${name}.server} ${acme.certs.${name}.keyType} ${acme.certs.${name}.email}"
+    )
+  }";
+  accounts = builtins.groupBy account (builtins.attrNames acme.certs);
+  target =
+    names:
     let
-      orders = map (cert: "acme-order-renew-${cert.domain}.service") certs;
+      leader = orderOf (builtins.head names);
+      followers = map orderOf (builtins.tail names);
     in
     {
-      requires = [ (builtins.head orders) ];
-      after = [ (builtins.head orders) ];
-      requiredBy = builtins.tail orders;
-      before = builtins.tail orders;
+      requires = [ leader ];
+      after = [ leader ];
+      requiredBy = followers;
+      before = followers;
+      unitConfig.RefuseManualStart = true;
     };
   each = prefix: make: lib.mapAttrs' (name: cert: lib.nameValuePair "${prefix}${name}" (make name cert)) acme.certs;
 in
@@ -208,9 +217,7 @@ in
     }
     // each "acme-" selfSign
     // each "acme-order-renew-" order;
+    systemd.targets = builtins.mapAttrs (_: target) accounts;
     systemd.timers = each "acme-renew-" timer;
-    systemd.targets = lib.mapAttrs' (hash: certs: lib.nameValuePair "acme-account-${hash}" (account hash certs)) (
-      builtins.groupBy accountOf (builtins.attrValues acme.certs)
-    );
   };
 }

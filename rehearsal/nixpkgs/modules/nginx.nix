@@ -155,7 +155,6 @@ let
   command = "${lib.getExe pkgs.nginx} -c ${path}";
   encrypted = builtins.attrNames (lib.filterAttrs (_: h: h.enableACME) nginx.virtualHosts);
   selfSigned = map (name: "acme-${name}.service") encrypted;
-  orders = map (name: "acme-order-renew-${name}.service") encrypted;
 in
 {
   options.services.nginx = {
@@ -186,11 +185,15 @@ in
     systemd.services.nginx = {
       description = "Nginx Web Server";
       wantedBy = [ "multi-user.target" ];
+      # As of 2024 to 2026: another certificate is another unit, which is restarted. Later ones name nginx in the
+      # certificates' units.
       wants = selfSigned;
       after = [ "network.target" ] ++ selfSigned;
       stopIfChanged = false;
       preStart = "${command} -t";
+      unitConfig.StartLimitIntervalSec = 60;
       serviceConfig = {
+        Type = "simple";
         ExecStart = command;
         ExecReload = [
           "${command} -t"
@@ -244,15 +247,16 @@ in
         SystemCallFilter = [ "~@cpu-emulation @debug @keyring @mount @obsolete @privileged @setuid" ];
       };
     };
+    # Without RemainAfterExit it runs at every switch, and at every start of what wants it.
     systemd.services.nginx-config-reload = lib.mkIf nginx.enableReload {
-      description = "Reload nginx when its configuration changed";
+      wantedBy = [ "multi-user.target" ] ++ selfSigned;
       wants = [ "nginx.service" ];
-      wantedBy = orders ++ [ "multi-user.target" ];
-      before = orders;
       after = selfSigned;
       restartTriggers = [ configuration ];
-      unitConfig.ConditionPathExists = map (name: "/var/lib/acme/${name}/fullchain.pem") encrypted;
-      unitConfig.StartLimitIntervalSec = 0;
+      unitConfig = {
+        ConditionPathExists = map (name: "${config.security.acme.certs.${name}.directory}/fullchain.pem") encrypted;
+        StartLimitIntervalSec = 0;
+      };
       serviceConfig = {
         Type = "oneshot";
         TimeoutSec = 60;

@@ -27,6 +27,10 @@ in
       type = types.either types.str types.attrs;
     };
     system.stateVersion = mkOption { type = types.str; };
+    system.switch.inhibitors = mkOption {
+      type = types.attrsOf types.str;
+      default = { };
+    };
     system.activationScripts = mkOption {
       type = types.attrsOf (types.either types.str (types.submodule script));
       default = { };
@@ -52,6 +56,7 @@ in
     sw = config.system.build.path;
     release = "${config.system.stateVersion}.rehearsal";
     kernelParams = toString config.boot.kernelParams;
+    inhibitors = builtins.toJSON config.system.switch.inhibitors;
     passAsFile = [
       "description"
       "scripts"

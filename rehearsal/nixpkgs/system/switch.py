@@ -1,7 +1,9 @@
-"""Makes a system the running one and, or, the one that boots next: `switch.py SYSTEM switch|boot|test|dry-activate`.
+"""Makes a system the running one and, or, the one that boots next: `switch.py SYSTEM ACTION`, one of ACTIONS.
 
-What matters of the real program: the units that were removed stop, changed ones restart or reload as they say, new ones
-start, and status 4 tells that units failed. Not modelled: sockets, mounts, slices, user units, a new systemd.
+What matters of the real program: the units that were removed stop, changed ones restart or reload as they say,
+failures of before are forgotten, what the active targets want starts - in the middle of a boot that is little -,
+status 4 tells that units failed, 2 that the activation did, 1 that an inhibitor forbids the switch. What a switch
+that was cut off had still to do, the next one does. Not modelled: sockets, mounts, slices, user units, a new systemd.
 """
 
 import fcntl
@@ -12,12 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import bootloader
+import inhibitors
 import unitfiles
 
 LOCK = Path("/run/nixos/switch-to-configuration.lock")
 RESTART_LIST = Path("/run/nixos/activation-restart-list")
 RELOAD_LIST = Path("/run/nixos/activation-reload-list")
-TARGETS = ("sysinit.target", "multi-user.target", "timers.target")
+ACTIONS = ("switch", "boot", "test", "dry-activate", "check")
+# Where it is kept what is still to be done, for the next switch, should this one be cut off.
+KEPT = {verb: Path(f"/run/nixos/{verb}-list") for verb in ("start", "restart", "reload")}
 
 
 @dataclass
@@ -44,11 +49,32 @@ def units_in(*states: str) -> set[str]:
     return {line.split()[0] for line in listed.splitlines() if line.strip()}
 
 
+def shown(unit: str, *properties: str) -> dict[str, str]:
+    lines = systemctl("show", unit, f"--property={','.join(properties)}").stdout.splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def active_targets() -> set[str]:
+    """The targets whose dependencies a switch starts: those that are active, unless they may not be started by hand."""
+    targets = {unit for unit in units_in("active") if unit.endswith(".target")}
+    return {target for target in targets if shown(target, "RefuseManualStart").get("RefuseManualStart") == "no"}
+
+
+def failed_units() -> set[str]:
+    """Units that failed, or that systemd starts again after a failure."""
+    again = units_in("auto-restart")
+    return units_in("failed") | {
+        unit for unit in again if shown(unit, "ExecMainStatus").get("ExecMainStatus", "0") != "0"
+    }
+
+
 def plan_for(old: unitfiles.Units, new: unitfiles.Units, active: set[str]) -> Plan:
     plan = Plan()
     for name in sorted(active & old.keys()):
         if name not in new:
             plan.stop.add(name)
+        elif name.endswith(".target"):
+            continue
         elif old[name].text != new[name].text:
             _change(plan, name, new[name])
         elif old[name].reload_triggers != new[name].reload_triggers:
@@ -59,7 +85,7 @@ def plan_for(old: unitfiles.Units, new: unitfiles.Units, active: set[str]) -> Pl
 def _change(plan: Plan, name: str, unit: unitfiles.Unit) -> None:
     if unit.reload_if_changed:
         plan.reload.add(name)
-    elif not unit.restart_if_changed:
+    elif not unit.restart_if_changed or unit.only_manual_start:
         print(f"NOT restarting the changed unit {name}", file=sys.stderr)
     elif unit.stop_if_changed:
         plan.stop.add(name)
@@ -76,42 +102,59 @@ def listed(path: Path) -> set[str]:
     return names
 
 
-def carry_out(plan: Plan, system: Path) -> bool:
+def keep(plan: Plan) -> None:
+    for verb, path in KEPT.items():
+        path.write_text("".join(f"{unit}\n" for unit in sorted(getattr(plan, verb))))
+
+
+def carry_out(plan: Plan, targets: set[str], system: Path) -> int:
+    """Return the status: 0, or 2 where the activation failed, 4 where a unit's job did."""
+    status = 0
     if plan.stop:
         systemctl("stop", "--", *sorted(plan.stop))
-    activated = subprocess.run([system / "activate"]).returncode == 0
+    if subprocess.run([system / "activate"]).returncode:
+        print("Failed to run activate script", file=sys.stderr)
+        status = 2
     # Failures of before are forgotten: what has failed at the end has failed under this system.
     systemctl("reset-failed")
     systemctl("daemon-reload")
     running = units_in("active", "activating")
     plan.restart |= listed(RESTART_LIST) & running - plan.start
     plan.reload |= listed(RELOAD_LIST) & running - plan.start - plan.restart
+    # What is not active any more is started, since a reload would fail.
+    plan.start |= plan.reload - running
+    plan.reload &= running
     subprocess.run(["/usr/bin/systemd-tmpfiles", "--create", "/etc/tmpfiles.d/00-nixos.conf"])
-    done = [activated]
-    for verb, units in (("reload", plan.reload), ("restart", plan.restart), ("start", plan.start)):
-        if units:
-            done.append(systemctl(verb, "--", *sorted(units)).returncode == 0)
-    systemctl("start", "--", *TARGETS)
-    return all(done)
+    for verb, units in (("reload", plan.reload), ("restart", plan.restart), ("start", plan.start | targets)):
+        if units and systemctl(verb, "--", *sorted(units)).returncode:
+            status = 4
+    return status
 
 
 def switch(system: Path, dry: bool) -> int:
     old = unitfiles.read(Path("/etc/systemd/system"))
     new = unitfiles.read(system / "etc/systemd/system")
     plan = plan_for(old, new, units_in("active", "activating"))
+    for verb, path in KEPT.items():
+        getattr(plan, verb).update(path.read_text().split() if path.exists() else ())
     if dry:
         plan.say("would")
         return 0
     plan.say("now:")
-    done = carry_out(plan, system)
-    if failed := units_in("failed", "auto-restart"):
+    targets = active_targets()
+    keep(plan)
+    status = carry_out(plan, targets, system)
+    for path in KEPT.values():
+        path.unlink()
+    if failed := failed_units():
         print(f"warning: the following units failed: {', '.join(sorted(failed))}", file=sys.stderr)
         systemctl("status", "--no-pager", "--full", "--", *sorted(failed))
-    return 0 if done and not failed else 4
+        status = 4
+    return status
 
 
 def main(system: Path, action: str) -> int:
-    if action not in ("switch", "boot", "test", "dry-activate"):
+    if action not in ACTIONS:
         print(f"switch-to-configuration: unknown action {action!r}", file=sys.stderr)
         return 1
     if not Path("/etc/NIXOS").exists():
@@ -125,6 +168,10 @@ def main(system: Path, action: str) -> int:
         except BlockingIOError:
             print("Could not acquire lock: another switch is under way", file=sys.stderr)
             return 1
+        if not inhibitors.permit(system, action):
+            return 1
+        if action == "check":
+            return 0
         if action in ("switch", "boot"):
             bootloader.install(system)
         return 0 if action == "boot" else switch(system, dry=action == "dry-activate")

@@ -3,6 +3,7 @@ ln -s "$etc" "$out/etc"
 ln -s "$sw" "$out/sw"
 printf '%s' "$release" >"$out/nixos-version"
 printf '%s' "$kernelParams" >"$out/kernel-params"
+printf '%s' "$inhibitors" >"$out/switch-inhibitors"
 cp "$descriptionPath" "$out/description.json"
 cp "$scriptsPath" "$out/activation-scripts"
 # A container has neither; the conversion looks whether they are there.

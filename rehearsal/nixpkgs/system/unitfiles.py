@@ -16,6 +16,7 @@ class Unit:
     reload_if_changed: bool
     restart_if_changed: bool
     stop_if_changed: bool
+    only_manual_start: bool
 
 
 def parse(text: str) -> Unit:
@@ -26,6 +27,7 @@ def parse(text: str) -> Unit:
         reload_if_changed="X-ReloadIfChanged=true" in lines,
         restart_if_changed="X-RestartIfChanged=false" not in lines,
         stop_if_changed="X-StopIfChanged=false" not in lines,
+        only_manual_start="X-OnlyManualStart=true" in lines,
     )
 
 
