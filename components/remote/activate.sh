@@ -123,6 +123,7 @@ headscale_passes() {
   restarted=$(($(headscale_restarts) - restarts_before))
   [ "$restarted" -lt 3 ] || {
     echo "headscale.service has ended and been restarted $restarted times"
+    last_words headscale.service
     return 2
   }
   return 1
