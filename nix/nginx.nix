@@ -9,8 +9,10 @@
     recommendedOptimisation = true;
 
     appendConfig = ''
-      # Without it, each reload leaves old workers that hold their connections for ever.
-      worker_shutdown_timeout 1m;
+      # A device's connections live until it changes networks, and it reconnects if they are cut. A worker of a former
+      # configuration that holds some takes 4 to 5 MB (measured over ten reloads, 20 connections each): after a day, the
+      # few that are left may go.
+      worker_shutdown_timeout 1d;
       worker_rlimit_nofile 16384;
     '';
     eventsConfig = ''
