@@ -33,7 +33,7 @@ class HostFacts:
     """The last confirmed deploy (empty strings before the first) and how many deploys have begun.
 
     `differs` says what is no longer as that deploy left it; empty when all is. `users` are those that the stack made.
-    `seen_from` is the address that this program has for the host.
+    `seen_from` is the address that this program has for the host, `machine` the host's architecture as Linux calls it.
     """
 
     confirmed_digest: str
@@ -41,6 +41,7 @@ class HostFacts:
     deploys_begun: int
     differs: str
     seen_from: str
+    machine: str
     users: Mapping[str, UserFacts] = field(default_factory=dict)
 
 
@@ -74,6 +75,7 @@ async def read_host_facts(address: str, private_key: str, host_key: str) -> Host
         deploys_begun=answer["deploysBegun"],
         differs=answer["differs"],
         seen_from=answer["seenFrom"],
+        machine=answer["machine"],
         users={name: UserFacts(**facts) for name, facts in answer["users"].items()},
     )
 

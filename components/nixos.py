@@ -53,6 +53,7 @@ class NixosDeployment(pulumi.ComponentResource):
         keys = self._keys(f"{name}-keys", after=booted)
         facts = self._facts(keys)
         facts.apply(self._stay_in)
+        facts.apply(self._stay_on_this_machine)
         request = pulumi.Output.all(files=files, facts=facts, server_id=args.server.server_id).apply(_request)
         push = self._push(f"{name}-push", files, request, after=keys)
         deploy = self._step(f"{name}-deploy", "deploy.sh", request, after=push)
@@ -73,6 +74,15 @@ class NixosDeployment(pulumi.ComponentResource):
                 f"headscale:adminNetworks leaves out {facts.seen_from}, from which this program reaches the server, so "
                 f"that no later `pulumi up` would reach it. `pulumi config set --path {add}` adds it; "
                 "`pulumi config set headscale:adminNetworksExcludeMe true` says that it is meant"
+            )
+
+    def _stay_on_this_machine(self, facts: HostFacts | Unreachable) -> None:
+        """Refuse a server type of another architecture, for which Hetzner would only shut the server down."""
+        system = self._args.deployment["system"]
+        if isinstance(facts, HostFacts) and system != f"{facts.machine}-linux":
+            raise Refusal(
+                f"headscale:serverType is one for {system}, and the server is {facts.machine}: Hetzner does not change "
+                "one into the other. `pulumi config set headscale:serverType ...` names one of the same kind"
             )
 
     def _files(self, deployment: str) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ import pulumi
 import pulumi_hcloud as hcloud
 from pulumi_command import remote
 
+from .ending import Refusal
 from .rotation import accepted_keys
 
 ANYONE = ("0.0.0.0/0", "::/0")
@@ -64,11 +65,20 @@ class Server(pulumi.ComponentResource):
         self.deploy_key, self.host_key = args.deploy_key, args.host_key
         self.admin_networks = args.admin_networks
         self.server_id = server.id
+        server.status.apply(self._refuse_off)
         self.ipv4 = ipv4.ip_address
         self.ipv6 = ipv6.ip_network.apply(host_address)
         self.connection = _connection(server.ipv4_address, args.deploy_key[0], args.host_key[1])
         self.connection_now = self._connection_now(server.ipv4_address)
         self.register_outputs({"serverId": self.server_id, "ipv4": self.ipv4, "ipv6": self.ipv6})
+
+    def _refuse_off(self, status: str) -> None:
+        """Nothing on a server that is off can be looked at or changed, and dialling it takes minutes."""
+        if status == "off":
+            name = self._args.name
+            raise Refusal(
+                f"the server {name} is off: `hcloud server poweron {name}` starts it, as Hetzner's console does"
+            )
 
     def admits(self, address: str) -> bool:
         """Whether SSH stays open to this address, or is meant to be closed to it."""

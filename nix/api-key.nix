@@ -27,14 +27,15 @@ in
       "multi-user.target"
     ];
     after = [ "headscale.service" ];
-    # Not `requires`: a headscale that fails again and again would keep every switch waiting for this unit.
+    # Not `requires`, and below not `oneshot`: a headscale that fails again and again would keep every switch waiting for
+    # this unit. A deploy looks at it by itself.
     wants = [ "headscale.service" ];
     # A headscale that starts may have lost its database, and the key with it.
     partOf = [ "headscale.service" ];
     environment.API = "http://127.0.0.1:${toString config.services.headscale.port}";
     environment.DATABASE = config.services.headscale.settings.database.sqlite.path;
     serviceConfig = import ./sandbox.nix // {
-      Type = "oneshot";
+      Type = "exec";
       RemainAfterExit = true;
       ExecStart = lib.getExe register;
       User = config.services.headscale.user;
@@ -44,7 +45,6 @@ in
       StateDirectory = "headscale";
       StateDirectoryMode = "0750";
       UMask = "0077";
-      TimeoutStartSec = 120;
 
       CapabilityBoundingSet = "";
       IPAddressAllow = "localhost";

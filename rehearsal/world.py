@@ -25,6 +25,7 @@ from rehearsal.machines import Machines
 from rehearsal.names import names
 from rehearsal.network import internet
 from rehearsal.stack import PROGRAM, Stack
+from rehearsal.wait import eventually
 
 ZONE = {"example.org": "5b9e2f0c1d3a4e6f8a7b6c5d4e3f2a1b"}
 HETZNER_PORT, CLOUDFLARE_PORT = 8001, 8002
@@ -167,9 +168,20 @@ class World:
 
     def delete_server(self) -> str:
         """Delete the server at Hetzner, past Pulumi; the code of the refusal, empty when it is deleted."""
+        return self._order("DELETE", "")
+
+    def switch_server(self, on: bool) -> str:
+        """Switch the server on or off at Hetzner, past Pulumi, and wait for it."""
+        refusal = self._order("POST", f"/actions/power{'on' if on else 'off'}")
+        wanted = "running" if on else "off"
+        server = self.hetzner.project.servers[self.server_id]
+        eventually(lambda: server.status == wanted, f"the server to be {wanted}", timeout=30)
+        return refusal
+
+    def _order(self, method: str, path: str) -> str:
         token = self.stack.environment["HCLOUD_TOKEN"]
-        url = f"http://127.0.0.1:{HETZNER_PORT}/v1/servers/{self.server_id}"
-        request = urllib.request.Request(url, method="DELETE", headers={"Authorization": f"Bearer {token}"})
+        url = f"http://127.0.0.1:{HETZNER_PORT}/v1/servers/{self.server_id}{path}"
+        request = urllib.request.Request(url, method=method, headers={"Authorization": f"Bearer {token}"})
         try:
             urllib.request.urlopen(request).close()
         except urllib.error.HTTPError as refusal:

@@ -1,6 +1,6 @@
 """Marks each test by what it needs, runs the demanding ones first, and prints how long each group took.
 
-What one process shares - the server's image, a module's living rehearsal - stays together when two processes share
+What one process shares - the server's image, a module's living rehearsal - stays together when several processes share
 the tests.
 """
 

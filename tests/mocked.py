@@ -122,13 +122,15 @@ def program(
         "deploysBegun": 0,
         "differs": "",
         "seenFrom": "203.0.113.7",
+        "machine": "x86_64",
     }
 
     async def answer(*_: object) -> dict:
         return facts
 
-    def run(user_facts: dict | None = None, **config: object) -> Inputs:
+    def run(user_facts: dict | None = None, machine: str = "x86_64", **config: object) -> Inputs:
         facts["users"] = user_facts or {}
+        facts["machine"] = machine
         recorder = Recorder(recorded)
         mocks.set_mocks(recorder, project="headscale", stack="prod", preview=False)
         settings.SETTINGS.feature_support["transforms"] = True

@@ -99,7 +99,7 @@ def test_a_nixos_is_left_as_it_is(server: ServerImage):
 
 
 def test_killed_at_each_of_its_lines_and_run_again_it_finishes(server: ServerImage, tmp_path_factory):
-    """Each run gets one line further than the one before, over what all before it have left."""
+    """Slow by design: each run gets one line further than the one before, over what all before it have left."""
     twin = ServerImage(server.layers, tmp_path_factory.mktemp("twin"))
     shutil.copytree(server.disk / "upper", twin.disk / "upper")
     assert convert(twin)[0] == 0

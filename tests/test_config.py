@@ -314,6 +314,11 @@ def test_adminNetworks_that_shuts_this_program_out_is_refused_unless_it_is_meant
     program(adminNetworks=["198.51.100.0/24", "203.0.113.0/24"])
 
 
+def test_a_server_type_of_another_architecture_is_refused(program: Callable):
+    with pytest.raises(Refusal, match=r"serverType is one for aarch64-linux, and the server is x86_64"):
+        program(serverType="cax11")
+
+
 def test_a_file_of_comments_and_last_commas_is_a_policy(program: Callable, tmp_path: Path):
     (tmp_path / "policy.hujson").write_text('{ /* "," */ "hosts": { "a//b": "100.64.0.1/32", }, // ],\n }')
     program(policyFile=str(tmp_path / "policy.hujson"))
@@ -324,6 +329,7 @@ def test_good_values_of_every_key_are_taken(program: Callable, sops_file: Callab
     policy = tmp_path / "policy.hujson"
     policy.write_text('{"tagOwners": {"tag:web": [],}} // nobody but the keys')
     program(
+        machine="aarch64",
         zone="example.org",
         headscaleName="vpn.example.org",
         uiName="ui.example.org",

@@ -217,6 +217,7 @@ def test_the_settings_may_be_in_another_file(operator: Operator):
 
 
 def test_killed_before_any_of_its_steps_it_goes_on_in_the_next_run(operator: Operator):
+    """Slow by design: it begins as often as it has steps."""
     killed = operator.place.with_name(f"{operator.place.name}-killed")
     killed.touch()
     run = (sys.executable, HERE / "killed.py", killed, "scripts/init.py")

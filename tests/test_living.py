@@ -150,7 +150,7 @@ VICTIMS = ("up", "outermost", "keeper", "outermost and keeper", "program")
 @pytest.mark.parametrize("victim", VICTIMS)
 @pytest.mark.parametrize("moment", ["", "server-server created"])
 def test_nothing_is_left_of_one_that_was_killed(living: Home, tmp_path: Path, victim: str, moment: str):
-    """Killed as soon as its capsule stands, or in the midst of `pulumi up`, next to a living one."""
+    """Slow by design: killed as soon as its capsule stands, or in the midst of `pulumi up`, next to a living one."""
     home = Home(tmp_path)
     with home.start("up") as up, home.ended():
         outermost = eventually(home.outermost, "the capsule to stand", timeout=60)

@@ -115,7 +115,12 @@ def test_what_the_host_confirmed_decides_whether_there_is_a_deploy():
 
     def token(digest: str, recorded: str, begun: int, differs: str = "") -> str:
         facts = HostFacts(
-            confirmed_digest=digest, confirmed_token=recorded, deploys_begun=begun, differs=differs, seen_from=""
+            confirmed_digest=digest,
+            confirmed_token=recorded,
+            deploys_begun=begun,
+            differs=differs,
+            seen_from="",
+            machine="x86_64",
         )
         return deploy_request("d1", facts)["token"]
 
@@ -164,7 +169,15 @@ def test_what_became_of_keys_and_users_is_told_with_what_to_do():
 def facts_of(**known: tuple[str, int]) -> HostFacts:
     """Facts of users, each with the state and the id of its key."""
     users = {user: UserFacts(key=key, reason="serial 1", state=state, nodes=2) for user, (state, key) in known.items()}
-    return HostFacts(confirmed_digest="", confirmed_token="", deploys_begun=3, differs="", seen_from="", users=users)
+    return HostFacts(
+        confirmed_digest="",
+        confirmed_token="",
+        deploys_begun=3,
+        differs="",
+        seen_from="",
+        machine="x86_64",
+        users=users,
+    )
 
 
 def test_each_user_has_a_reason_of_its_own(program):

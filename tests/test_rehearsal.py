@@ -34,7 +34,7 @@ def told(story: str) -> tuple[list[str], Traces | None]:
         command, cwd=PROGRAM, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as running:
         for line in running.stdout or ():
-            # Two are told side by side, and the standard output of pytest's workers is not shown.
+            # Several are told side by side, and the standard output of pytest's workers is not shown.
             print(f"{story:10}{line}", end="", file=sys.stderr, flush=True)
             said.append(line)
             if traces is None and line.strip().startswith("... "):

@@ -97,6 +97,7 @@ def test_an_age_key_that_does_not_open_the_file_is_told_and_nothing_changes(oper
 
 @pytest.mark.parametrize("key", [*SSH, "age-key"])
 def test_killed_before_any_of_its_steps_the_next_run_completes_it(operator: Operator, key: str):
+    """Slow by design: it begins as often as it has steps."""
     killed = operator.place.with_name(f"{operator.place.name}-killed")
     killed.touch()
     known = {name: operator.get(name) for name in ("deployKey", "sshHostKey", "hostAgeKey")}

@@ -22,8 +22,9 @@ uptime() {
 }
 
 # until_ok SECONDS WHAT COMMAND...: what the command said last is the reason when the time is over, or when its status 2
-# says that it is no use to wait.
+# says that it is no use to wait. Each look takes processor time from what it waits for.
 until_ok() {
+  seldom_from=$(($(uptime) + 3))
   deadline=$(($(uptime) + $1))
   what=$2
   shift 2
@@ -32,7 +33,7 @@ until_ok() {
       failed "$what: waited in vain; last seen: $said"
       return
     fi
-    sleep 0.1
+    if [ "$(uptime)" -lt "$seldom_from" ]; then sleep 0.1; else sleep 1; fi
   done
 }
 
@@ -78,12 +79,12 @@ reload_nginx_again() {
   failed_units | grep -qx nginx-config-reload.service && systemctl restart nginx-config-reload.service
 }
 
-# The switch names what has failed, also what has been started again by now.
+# The switch names what has failed, also what has been started again by now. Why a reload of NGINX failed, NGINX's log says.
 failing_units() {
   {
     systemctl list-units --plain --no-legend --state=failed,auto-restart | cut -d ' ' -f 1
     sed -n 's/^warning: the following units failed: //p' "$state/switch.log" | tr -s ', ' '\n'
-  } | sort -u | grep -Ev "$FORGIVEN"
+  } | sed 's/^nginx-config-reload\.service$/nginx.service/' | sort -u | grep -Ev "$FORGIVEN"
 }
 
 last_words() {
@@ -103,6 +104,10 @@ activate() {
   if [ "$status" = 4 ] && { reload_nginx_again || failed_units | grep -Eq "$FORGIVEN"; } && [ -z "$(broken_units)" ]; then
     return
   fi
+  [ "$status" = 4 ] || {
+    failed "the configuration could not be activated (status $status); the switch said last: $(tail -n 5 "$state/switch.log")"
+    return
+  }
   failing=$(failing_units | tr '\n' ' ')
   # shellcheck disable=SC2086 # Names of units hold no spaces.
   failed "the configuration could not be activated (status $status); failed units: ${failing:-none, but a reload}$(last_words $failing)"
@@ -121,6 +126,14 @@ headscale_passes() {
     echo "headscale.service has ended and been restarted $restarted times"
     return 2
   }
+  return 1
+}
+
+api_key_is_known() {
+  registered=$(systemctl show -P SubState headscale-api-key.service)
+  [ "$registered" != exited ] || return 0
+  last_words headscale-api-key.service
+  [ "$registered" = failed ] && return 2
   return 1
 }
 
@@ -143,6 +156,7 @@ check() {
   restarts_before=$(headscale_restarts)
   until_ok 15 "sshd" sshd_answers &&
     until_ok 60 "headscale's health" headscale_passes &&
+    until_ok 60 "the registration of the API key" api_key_is_known &&
     until_ok 30 "nginx for headscale" nginx_serves "$(name_of headscaleName)" /health &&
     until_ok 30 "nginx for the web interface" nginx_serves "$(name_of uiName)" /web/
 }

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Says what this host knows of its deploys; changes nothing.
-# stdout: {"confirmedDigest": "...", "confirmedToken": "...", "deploysBegun": 3, "differs": "", "seenFrom": "203.0.113.7"},
-# where `differs` names what is no longer as the last deploy left it, and `seenFrom` is the address that asks.
+# stdout: {"confirmedDigest": "...", "confirmedToken": "...", "deploysBegun": 3, "differs": "", "seenFrom": "203.0.113.7",
+# "machine": "x86_64"}, where `differs` names what is no longer as the last deploy left it, and `seenFrom` is the address
+# that asks.
 set -eu
 state=/var/lib/deployment
 
@@ -20,8 +21,9 @@ differs() {
 main() {
   begun=$(cat "$state/begun" 2>/dev/null || echo 0)
   jq -n --arg digest "$(confirmed digest)" --arg token "$(confirmed token)" --argjson begun "$begun" \
-    --arg differs "$(differs | head -n 1)" --arg seen_from "${SSH_CONNECTION%% *}" \
-    '{confirmedDigest: $digest, confirmedToken: $token, deploysBegun: $begun, differs: $differs, seenFrom: $seen_from}'
+    --arg differs "$(differs | head -n 1)" --arg seen_from "${SSH_CONNECTION%% *}" --arg machine "$(uname -m)" \
+    '{confirmedDigest: $digest, confirmedToken: $token, deploysBegun: $begun, differs: $differs, seenFrom: $seen_from,
+      machine: $machine}'
 }
 
 main "$@" </dev/null

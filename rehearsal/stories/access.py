@@ -1,10 +1,12 @@
-"""An operator who moves, or who would shut the own door, keeps the way in; a SOPS file that is lost comes back."""
+"""An operator who moves, or would shut himself out, keeps the way in; what is lost or off is told with its repair."""
 
 import shlex
+import time
 
 from rehearsal.processes import check
 from rehearsal.stories.main import assert_untouched
-from rehearsal.story import Story
+from rehearsal.story import JOIN_TIMEOUT, Story
+from rehearsal.wait import eventually
 
 FORMER, NEW = "198.51.100.10", "198.51.100.77"
 ELSEWHERE = "203.0.113.64/26"
@@ -16,6 +18,8 @@ class Access(Story):
         self.shut_out()
         self.moves()
         self.lost_file()
+        self.another_machine()
+        self.switched_off()
 
     def shut_out(self) -> None:
         with self.report.step("adminNetworks without the operator is refused before anything is touched"):
@@ -48,6 +52,28 @@ class Access(Story):
         with self.report.step("  and with it nothing has changed"):
             file.write_text(self.on_the_server(shlex.split(line.note)))
             assert file.read_text() == before
+            assert_untouched(self.world.stack.preview("--expect-no-changes"))
+
+    def another_machine(self) -> None:
+        with self.report.step("a server type of another architecture is refused by the preview"):
+            self.world.stack.set("serverType", "cax11")
+            refused = self.world.stack.preview(expect=1).output
+            assert "serverType is one for aarch64-linux, and the server is x86_64" in refused, refused
+            self.world.stack.unset("serverType")
+
+    def switched_off(self) -> None:
+        with self.report.step(
+            "a server that is off is said to be off, at once, with the command that starts it"
+        ) as line:
+            self.world.switch_server(on=False)
+            begin = time.monotonic()
+            for command in (self.world.stack.preview, self.world.stack.up):
+                told = command(expect=1).output
+                assert "is off: `hcloud server poweron rehearsal-headscale` starts it" in told, told
+            line.note = f"preview and up together in {time.monotonic() - begin:.0f} s"
+        with self.report.step("  and with it on again the preview is clean"):
+            self.world.switch_server(on=True)
+            eventually(lambda: self.on_the_server(["true"]) == "", "the server to answer", JOIN_TIMEOUT)
             assert_untouched(self.world.stack.preview("--expect-no-changes"))
 
     def on_the_server(self, command: list[str]) -> str:

@@ -93,7 +93,7 @@ class Deploys(Story):
         self.taken_back("a firewall that drops SSH", [NO_SSH_PORT], "nobody came")
         self.taken_back("an nginx configuration that nginx refuses", [BAD_NGINX], "nginx")
         self.taken_back("a policy that headscale refuses", [BAD_POLICY], "group not defined in policy")
-        self.taken_back("a headscale that does not start", [NO_MAP], "restarted 3 times")
+        self.taken_back("a headscale that does not start", [NO_MAP], "headscale.service said last")
         self.taken_back("an evaluation error", [BAD_NIX], "could not be built")
         self.taken_back(
             "another version of headscale, and then no nginx", [OTHER_VERSION, MIGRATION, BAD_NGINX], "nginx"

@@ -1,5 +1,6 @@
-"""Certificates come although a first order fails, are renewed without a deploy, and NGINX drops nobody's connection for
-a deploy, a reload or a renewal.
+"""NGINX takes reloads, deploys, a renewed certificate and another name, and no device's connection ends.
+
+Before all that, the first order of the first `pulumi up` fails.
 """
 
 import ssl
@@ -18,9 +19,11 @@ LEADER, FOLLOWER = f"acme-order-renew-{UI}.service", f"acme-order-renew-{HEADSCA
 OTHER_UI = "admin.example.org"
 REFUSAL = "table inet story { chain out { type filter hook output priority 0; tcp dport 80 reject with tcp reset; }; }"
 MANY = 10
+# headscale's own address: `nginx -t` takes it, since an address in use may be NGINX's.
+OCCUPIED = ("nginx.nix", "uninitialized_variable_warn off;", "server { listen 127.0.0.1:8085; }")
 
 
-class Certificates(Story):
+class Reloads(Story):
     """A server from its first order, which fails, to another name of the web interface."""
 
     def tell(self) -> None:
@@ -31,6 +34,8 @@ class Certificates(Story):
             before = self.connections()
             self.reloads(before)
             self.deploys_of_others(before)
+            self.cut_off(before)
+            self.not_carried_out(before)
             self.renewal(before)
             self.other_name(before)
         self.world.stack.destroy()
@@ -78,6 +83,24 @@ class Certificates(Story):
                     self.world.stack.up()
             assert self.times_reloaded() == reloads, "NGINX was reloaded"
             line.note = f"{self.kept(before)} over {time.monotonic() - begun:.0f} s, {self.workers()}"
+
+    def cut_off(self, before: set[str]) -> None:
+        with self.report.step("a reload that was cut off is made up for by the next deploy") as line:
+            reloads = self.times_reloaded()
+            # What a switch leaves that is killed: it stops first what is changed.
+            self.world.console("systemctl", "stop", "nginx-config-reload.service")
+            self.world.stack.up()
+            assert self.times_reloaded() == reloads + 1
+            line.note = self.kept(before)
+
+    def not_carried_out(self, before: set[str]) -> None:
+        with self.report.step("a configuration that NGINX tests well and cannot load: `pulumi up` says so") as line:
+            with edited(*OCCUPIED):
+                printed = self.world.stack.up(expect=1).output
+            assert "no worker with the new configuration" in printed, printed[-3000:]
+            line.note = self.kept(before)
+        with self.report.step("  and the next right `pulumi up` deploys"):
+            self.world.stack.up()
 
     def renewal(self, before: set[str]) -> None:
         with self.report.step("a renewed certificate is served, without a deploy") as line:
