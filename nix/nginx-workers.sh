@@ -29,12 +29,12 @@ fail() {
 
 # await WHAT FORMER
 await() {
-  for _ in {1..200}; do
+  for _ in {1..150}; do
     ! has_new "$2" || return 0
     kill -0 "$MAINPID" 2>/dev/null || fail "NGINX has ended"
     sleep 0.1
   done
-  fail "$1 within 20 s; its log says why"
+  fail "$1 within 15 s; its log says why"
 }
 
 former=$(workers)

@@ -9,7 +9,7 @@
     recommendedOptimisation = true;
 
     appendConfig = ''
-      # A worker of before a reload ends with its last connection, and until then takes 3 MB. Devices stay connected for
+      # A worker of before a reload ends with its last connection, and until then takes 4 MB. Devices stay connected for
       # days: cut off earlier, all of them would come back at once after each change and each renewed certificate.
       worker_shutdown_timeout 7d;
       worker_rlimit_nofile 16384;

@@ -51,11 +51,13 @@ def uses(lines: Iterable[str]) -> Iterator[Use]:
 
 
 class Profile:
-    """The file rules of a profile, each as a pattern and the bits that it grants."""
+    """The file rules of a profile, each as a pattern and the bits that it grants; `silenced` are those it denies
+    without a record."""
 
     def __init__(self, dumped: str) -> None:
-        found = re.findall(r"^rule: (\(?/.*?)  ->  .* \((0x[0-9a-f]+)/", dumped, re.MULTILINE)
-        self.rules = [(re.compile(pattern), int(bits, 16)) for pattern, bits in found]
+        found = re.findall(r"^rule: (\(?/.*?)  ->  .*?( deny)? \((0x[0-9a-f]+)/", dumped, re.MULTILINE)
+        self.rules = [(re.compile(pattern), int(bits, 16)) for pattern, denied, bits in found if not denied]
+        self.silenced = {pattern for pattern, denied, _ in found if denied}
 
     def allows(self, path: str, right: str) -> bool:
         # A directory that is read has a slash at its end in a rule, and none in what strace shows.

@@ -36,6 +36,11 @@ def profile(server: ServerImage, system: str, name: str) -> Profile:
     return Profile(done.stderr)
 
 
+@pytest.mark.parametrize("name", ["headscale", "nginx"])
+def test_the_terminal_that_a_shell_asks_for_leaves_no_record(server: ServerImage, system: str, name: str):
+    assert profile(server, system, name).silenced == {"/dev/tty"}
+
+
 def resolved(server: ServerImage, path: str) -> str:
     return server.output("readlink", "-f", path).strip()
 
