@@ -247,7 +247,7 @@ class _Reader:
                 self.wrong(f"{key}[{index}]", value, str(problem))
         for value in spelt:
             if parsed.count(value) > 1:
-                self.wrong(key, spelt[value], "stands there twice")
+                self.wrong(key, spelt[value], "is listed twice")
         return tuple(parsed)
 
     def ssh_keys(self) -> SshKeys:
