@@ -307,6 +307,13 @@ def test_a_network_from_which_probably_nobody_comes_is_a_warning(
     assert all(words in warning for warning in told)
 
 
+def test_an_extra_record_that_split_dns_does_not_find_is_a_warning(program: Callable, monkeypatch: pytest.MonkeyPatch):
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", lambda text, *_: warnings.append(text))
+    program(extraRecords=["grafana.ts.example.org 100.64.0.9", "wiki.example.org 100.64.0.9"])
+    assert [text.split()[1] for text in warnings if "extraRecords" in text] == ["wiki.example.org"]
+
+
 def test_adminNetworks_that_shuts_this_program_out_is_refused_unless_it_is_meant(program: Callable, recorded: dict):
     with pytest.raises(Refusal, match=r"adminNetworks leaves out 203\.0\.113\.7, .* 203\.0\.113\.7/32` adds it"):
         program(adminNetworks=["198.51.100.0/24"])
