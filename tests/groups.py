@@ -14,6 +14,8 @@ from rehearsal import cache
 # By fixture, the most demanding first.
 NEEDS = {"debian_disk": "qemu", "world": "world", "server": "image", "engine": "engine", "stopped_sshd": "sshd"}
 ORDER = [*NEEDS.values(), "python"]
+# One process alone runs these: what they share is large, or they would leave the others no processor.
+APART = {"qemu", "image"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -23,8 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         need = next((need for fixture, need in NEEDS.items() if fixture in fixtures), "python")
         item.add_marker(need)
         item.user_properties.append(("need", need))
-        if need == "image":
-            item.add_marker(pytest.mark.xdist_group("image"))
+        if need in APART:
+            item.add_marker(pytest.mark.xdist_group(need))
         elif "living" in fixtures:
             item.add_marker(pytest.mark.xdist_group("living"))
     items.sort(key=lambda item: ORDER.index(dict(item.user_properties)["need"]))
