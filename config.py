@@ -100,6 +100,12 @@ class StackConfig:
             for network in networks:
                 if why := rules.unlikely_network(network):
                     yield f"headscale:{key}: {network} {why}"
+        for record in self.extra_records:
+            if not rules.inside(record.name, self.base_domain):
+                yield (
+                    f"headscale:extraRecords: {record.name} is outside {self.base_domain}: macOS, iOS, Windows and "
+                    "systemd-resolved ask MagicDNS for names below that domain alone"
+                )
 
     @property
     def names(self) -> tuple[str, str]:
@@ -247,7 +253,7 @@ class _Reader:
                 self.wrong(f"{key}[{index}]", value, str(problem))
         for value in spelt:
             if parsed.count(value) > 1:
-                self.wrong(key, spelt[value], "stands there twice")
+                self.wrong(key, spelt[value], "is listed twice")
         return tuple(parsed)
 
     def ssh_keys(self) -> SshKeys:

@@ -20,7 +20,7 @@ def command(
 ) -> remote.Command:
     """Run `create` on the server again whenever an input changes; with `once_for`, only when one of these does.
 
-    Where `unless` is true, whatever has changed is no reason to run it again.
+    Where `unless` is true, it is not run again, whatever has changed.
 
     The output of a `secret` command is neither logged nor kept in clear. There is never a `delete`: after a
     replacement it would run against the new server.

@@ -85,8 +85,8 @@ class HeadscaleBootstrap(pulumi.ComponentResource):
             "serial": args.serial,
             "reason": args.facts.apply(lambda facts: reason_for_key(user, facts)),
         }
-        # Run once for a request: another SSH key to log in with is no reason for another pre-auth key, and neither is a
-        # host that cannot say what became of the last one.
+        # Run once for a request: neither another SSH key to log in with asks for another pre-auth key, nor a host that
+        # cannot say what became of the last one.
         unreachable = args.facts.apply(lambda facts: isinstance(facts, Unreachable))
         return self._answer(f"{name}-preauth-key", "preauth-key.sh", wanted, after, once=True, unless=unreachable)
 

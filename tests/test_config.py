@@ -66,8 +66,8 @@ BAD = [
     ("adminNetworks", ["2001:db8::1/32"], "has host bits set; the network is 2001:db8::/32"),
     ("adminNetworks", ["home"], "'home' is not a network"),
     ("adminNetworks", ["203.0.113.0/33"], "'203.0.113.0/33' is not a network"),
-    ("adminNetworks", ["203.0.113.0/24", "203.0.113.0/24"], "'203.0.113.0/24' stands there twice"),
-    ("adminNetworks", ["2001:db8::/32", "2001:0DB8::/32"], "stands there twice"),
+    ("adminNetworks", ["203.0.113.0/24", "203.0.113.0/24"], "'203.0.113.0/24' is listed twice"),
+    ("adminNetworks", ["2001:db8::/32", "2001:0DB8::/32"], "is listed twice"),
     ("adminNetworks", ["192.168.1.0/24"], "is a private network: nobody comes to a server on the internet from it"),
     ("adminNetworks", ["fd00::/8"], "is a private network"),
     ("adminNetworks", ["169.254.0.0/16"], "is a private network"),
@@ -80,12 +80,12 @@ BAD = [
     ("authorizedKeys", ["ssh-ed25519"], "'ssh-ed25519' is not a public SSH key"),
     ("authorizedKeys", ["ssh-ed25519 AAAA me"], "'ssh-ed25519 AAAA me' is not a public SSH key"),
     ("authorizedKeys", ["ssh-dss AAAAB3NzaC1kc3MAAACB me"], "of a type that sshd takes"),
-    ("authorizedKeys", [LINE, LINE], "stands there twice"),
+    ("authorizedKeys", [LINE, LINE], "is listed twice"),
     ("extraRecords", ["grafana.ts.example.org"], "'grafana.ts.example.org' is not of the form"),
     ("extraRecords", ["grafana 100.64.0.9"], "'grafana 100.64.0.9' is not a domain name"),
     ("extraRecords", ["grafana.ts.example.org 100.64.0"], "is not of the form"),
     ("users", [], "must name at least one user"),
-    ("users", ["bob", "bob"], "'bob' stands there twice"),
+    ("users", ["bob", "bob"], "'bob' is listed twice"),
     ("users", ["Bob"], "'Bob' is not a user name"),
     ("users", ["b"], "'b' is not a user name"),
     ("users", ["bob smith"], "'bob smith' is not a user name"),
@@ -102,7 +102,7 @@ BAD = [
     ("preauthKeyExpiration", "300y", "'300y' is not between a minute and a hundred years"),
     ("preauthKeyTags", ["server"], "'server' is not a tag such as tag:server"),
     ("preauthKeyTags", ["tag:Server"], "'tag:Server' is not a tag"),
-    ("preauthKeyTags", ["tag:a", "tag:a"], "'tag:a' stands there twice"),
+    ("preauthKeyTags", ["tag:a", "tag:a"], "'tag:a' is listed twice"),
     ("preauthKeyTags", ["tag:web"], "'tag:web' is not among the tagOwners of nix/policy.hujson"),
     ("policyFile", "nix/none.hujson", "'nix/none.hujson' cannot be read: No such file"),
     ("policyFile", "nix", "'nix' cannot be read: Is a directory"),
@@ -305,6 +305,13 @@ def test_a_network_from_which_probably_nobody_comes_is_a_warning(
     told = [warning for warning in warnings if warning.startswith(f"headscale:uiAllowedNetworks: {network} ")]
     assert bool(told) == bool(words)
     assert all(words in warning for warning in told)
+
+
+def test_an_extra_record_that_split_dns_does_not_find_is_a_warning(program: Callable, monkeypatch: pytest.MonkeyPatch):
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", lambda text, *_: warnings.append(text))
+    program(extraRecords=["grafana.ts.example.org 100.64.0.9", "wiki.example.org 100.64.0.9"])
+    assert [text.split()[1] for text in warnings if "extraRecords" in text] == ["wiki.example.org"]
 
 
 def test_adminNetworks_that_shuts_this_program_out_is_refused_unless_it_is_meant(program: Callable, recorded: dict):

@@ -22,7 +22,7 @@ uptime() {
 }
 
 # until_ok SECONDS WHAT COMMAND...: what the command said last is the reason when the time is over, or when its status 2
-# says that it is no use to wait. Each look takes processor time from what it waits for.
+# says that waiting is of no use. Each look takes processor time from what it waits for.
 until_ok() {
   seldom_from=$(($(uptime) + 3))
   deadline=$(($(uptime) + $1))

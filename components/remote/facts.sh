@@ -1,7 +1,7 @@
 #!/bin/sh
 # Says what this host knows of its deploys; changes nothing.
 # stdout: {"confirmedDigest": "...", "confirmedToken": "...", "deploysBegun": 3, "differs": "", "seenFrom": "203.0.113.7",
-# "machine": "x86_64"}, where `differs` names what is no longer as the last deploy left it, and `seenFrom` is the address
+# "machine": "x86_64"}, where `differs` names what has changed since the last deploy, and `seenFrom` is the address
 # that asks.
 set -eu
 state=/var/lib/deployment

@@ -78,9 +78,9 @@ class Certificates(Story):
         """What the product's own script says that waits for both certificates."""
         script = ["sh", "/etc/nixos/remote/certificates.sh"]
         names = json.dumps({"names": NAMES})
-        done = self.world.machines.run(self.world.server_id, script, text=names, timeout=320)
-        assert done.returncode == expect, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        run = self.world.machines.run(self.world.server_id, script, text=names, timeout=320)
+        assert run.returncode == expect, run.stdout + run.stderr
+        return run.stdout + run.stderr
 
     def state(self, unit: str) -> str:
         return self.world.console("systemctl", "show", "-P", "ActiveState", unit)

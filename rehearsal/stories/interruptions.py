@@ -86,8 +86,8 @@ class Interruptions(Story):
 
     def deploying(self, *states: str) -> str:
         """The unit that deploys, if it is in one of these states."""
-        wanted = f"--state={','.join(states or ('activating', 'active'))}"
-        listed = self.world.console("systemctl", "list-units", "--plain", "--no-legend", wanted, "deploy-*.service")
+        state = f"--state={','.join(states or ('activating', 'active'))}"
+        listed = self.world.console("systemctl", "list-units", "--plain", "--no-legend", state, "deploy-*.service")
         return listed.split(" ")[0]
 
     # A change
