@@ -102,6 +102,7 @@ activate() {
   [ "$status" != 0 ] || return 0
   # Status 4: a unit has failed, or a reload. Which one, only a failed unit tells.
   if [ "$status" = 4 ] && { reload_nginx_again || failed_units | grep -Eq "$FORGIVEN"; } && [ -z "$(broken_units)" ]; then
+    failed_units | sed 's/$/ has failed, which is no reason to roll back: its journal says why/'
     return
   fi
   [ "$status" = 4 ] || {

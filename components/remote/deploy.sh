@@ -21,7 +21,7 @@ wait_for_others() {
     [ "$(uptime)" -lt "$deadline" ] || fail "$running is still under way after $latest s"
     [ "$running" = "${said:-}" ] || echo "deploy: $running is under way; waiting for it"
     said=$running
-    sleep 0.2
+    sleep 1
   done
 }
 
