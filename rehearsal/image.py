@@ -55,30 +55,34 @@ def _bootstrap(root: Path) -> None:
         )
 
 
-def layer(programs: Path) -> Path:
-    """Return the directory that lies over `base`: built programs, the small nixpkgs, stand-in commands."""
-    own = [HERE / part for part in ("nixpkgs", "sops-nix", "debian", "image")]
+def layer(programs: Path, place: Path = HERE) -> Path:
+    """Return the directory that lies over `base`: programs, and of `place` the small nixpkgs and stand-in commands."""
+    own = [place / part for part in ("nixpkgs", "sops-nix", "debian", "image")]
     release = _release_directory()
     inputs = [*own, *(programs / name for name in PROGRAMS), *([release] if release.is_dir() else [])]
 
     def make(root: Path) -> None:
-        _lay(root / PREFIX, programs)
+        _lay(root / PREFIX, programs, place)
         _lay_vendored(root / PREFIX / "vendor/tailscale.com")
         if release.is_dir():
             shutil.copytree(release, root / PREFIX / "headscale-ui")
-        shutil.copytree(HERE / "debian", root, symlinks=True, dirs_exist_ok=True)
+        shutil.copytree(place / "debian", root, symlinks=True, dirs_exist_ok=True)
         for directory in [root, *(p for p in root.rglob("*") if p.is_dir())]:
             directory.chmod(0o755)
 
     return cached("layer", inputs, make)
 
 
-def _lay(target: Path, programs: Path) -> None:
-    shutil.copytree(RECIPE / "bin", target / "bin", symlinks=True)
+def _lay(target: Path, programs: Path, place: Path) -> None:
+    shutil.copytree(place / "image/bin", target / "bin", symlinks=True)
     for name in PROGRAMS:
         (target / "bin" / name).hardlink_to(programs / name)
     for name in ("nixpkgs", "sops-nix"):
-        shutil.copytree(HERE / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        lay_nixpkgs(place / name, target / name)
+
+
+def lay_nixpkgs(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def _lay_vendored(target: Path) -> None:

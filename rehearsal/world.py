@@ -197,12 +197,18 @@ class World:
 
 @contextmanager
 def world(run: Run, prepared: Prepared, say: Callable[[str], None], program: Path = PROGRAM) -> Iterator[World]:
-    """Start everything around a `program`; when the block ends, nothing of it runs any more."""
+    """Start everything around a `program`; when the block ends, nothing of it runs any more.
+
+    Another program than today's brings the small nixpkgs of its day, as its flake.lock would.
+    """
+    layers = prepared.layers
+    if program != PROGRAM:
+        layers = image.layer(prepared.programs, program / "rehearsal"), layers[1]
     with (
         internet(),
         names(run) as resolver,
         acme(run) as authority,
-        Machines(run=run, image=prepared.layers, ca_bundle=authority.bundle) as machines,
+        Machines(run=run, image=layers, ca_bundle=authority.bundle) as machines,
     ):
         stack = _stack(run, prepared, say, program)
         secrets = keys.make(stack)

@@ -113,9 +113,9 @@ def make(stack: Stack, file: Path, config: Path, new_identity: bool) -> Iterator
     with about("headscale:hostAgeKey", "`pulumi config rm headscale:hostAgeKey` lets another run make another"):
         identity = rules.age_identity(stack.get("hostAgeKey"))
     with about(shown(file)):
+        yield from make_rule(config, file, str(identity.to_public()))
         if not new_identity:
             keep_identity(stack, file, identity)
-        yield from make_rule(config, file, str(identity.to_public()))
         yield from make_secrets(config, file, str(identity.to_public()))
         sops.checked(file, identity)
 

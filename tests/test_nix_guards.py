@@ -320,7 +320,7 @@ CLIENTS = {
 }
 
 
-def test_an_ipv6_network_is_one_client_and_an_admin_is_none_of_its_neighbours(server: ServerImage):
+def test_an_ipv6_network_is_one_client_and_an_admin_is_none_of_its_neighbours(server: ServerImage, nginx: str):
     system = server.build(server.tree("clients", adminNetworks=["2001:db8:1::10/128"]))
     server.put("/walk.py", (HERE / "nginx_walk.py").read_text())
     server.output("sh", "-euc", f": > {ACCESS_LOG}")

@@ -13,10 +13,10 @@ from rehearsal.keys import StackSecrets, public_key
 from rehearsal.leaks import files_with
 from rehearsal.processes import Failed
 from rehearsal.stack import Outcome
+from rehearsal.stories.deploys import NO_SSH_PORT
 from rehearsal.story import DEPLOY, JOIN_TIMEOUT, Story
 from rehearsal.wait import eventually
 
-NO_SSH_PORT = ("network.nix", "tcp dport 22 accept", "tcp dport 2222 accept")
 ON_SERVER = ("boot", "etc", "home", "nix", "opt", "root", "run", "srv", "tmp", "var")
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 FORMER = {"deploy-key": "formerDeployKey", "host-key": "formerSshHostKey"}

@@ -1,16 +1,18 @@
 """A stack of the last release gets the program of today by one `pulumi up`, while its devices talk.
 
-The release is taken out of git's history. It runs with the Python packages of today, in the world of today: what they
-or the small nixpkgs no longer have of that day would end the story, and then RELEASE moves on.
+The release is taken out of git's history, with its small nixpkgs. Python's packages and the Go programs are today's.
 """
 
+import shutil
 from pathlib import Path
 
+from rehearsal import image
 from rehearsal.capsule import Run
 from rehearsal.processes import check
 from rehearsal.stack import PROGRAM
 from rehearsal.stories.main import assert_untouched
-from rehearsal.story import Story
+from rehearsal.story import JOIN_TIMEOUT, Story
+from rehearsal.wait import eventually
 
 RELEASE = "eb785cd4bc49ff0debe06dbbb694d4fef1e59d06"
 # A clone may belong to another user than root.
@@ -30,6 +32,9 @@ class Upgrade(Story):
     def tell(self) -> None:
         self.up()
         with self.joined("laptop", "phone") as (self.laptop, self.phone):
+            # A relayed packet is lost where NGINX's unit has changed and is restarted.
+            eventually(lambda: self.phone.ping(self.laptop.addresses()[0]), "phone pings laptop", JOIN_TIMEOUT)
+            eventually(lambda: self.phone.path_to(self.laptop) == "direct", "a direct path", JOIN_TIMEOUT)
             self.upgrade()
             with self.report.step("after it the preview is clean"):
                 assert_untouched(self.world.stack.preview("--expect-no-changes"))
@@ -40,6 +45,7 @@ class Upgrade(Story):
         deploys = self.world.deploys_begun()
         with self.report.step("`pulumi up` of today's program replaces nothing and deploys at most once") as line:
             self.world.stack.program = PROGRAM
+            self.lay_nixpkgs()
             with self.pinging() as pings:
                 outcome = self.world.stack.up()
             assert set(outcome.changed().values()) <= {"create", "update"}, outcome.changed()
@@ -49,3 +55,10 @@ class Upgrade(Story):
             outputs = self.world.stack.outputs()
             former = {name: value for name, value in self.outputs.items() if name != "generation"}
             assert {name: outputs.get(name) for name in former} == former
+
+    def lay_nixpkgs(self) -> None:
+        """Today's flake.lock names another nixpkgs."""
+        place = self.world.machines[self.world.server_id].disk.root / image.PREFIX
+        for name in ("nixpkgs", "sops-nix"):
+            shutil.rmtree(place / name)
+            image.lay_nixpkgs(PROGRAM / "rehearsal" / name, place / name)
