@@ -47,7 +47,9 @@ def await_port(port: int) -> None:
 def connected(client: str) -> socket.socket:
     if client == "127.0.0.1":
         return socket.create_connection((client, 443), timeout=10)
-    subprocess.run(["ip", "address", "replace", client, "dev", "lo"], check=True)
+    # An IPv6 address cannot be used while it is looked for among others.
+    flags = ["nodad"] if ":" in client else []
+    subprocess.run(["ip", "address", "replace", client, "dev", "lo", *flags], check=True)
     return socket.create_connection((client, 443), timeout=10, source_address=(client, 0))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from traces import Traces
+from traces import Traces, now
 
 from rehearsal import capsule, doctor
 from rehearsal.wait import eventually
@@ -76,7 +76,8 @@ def living(world: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         traces = Traces.of(home.outermost())
         assert traces.left()
         yield home
-    assert traces.left() == []
+        alive = now()
+    assert traces.left(begun_before=alive) == []
 
 
 def test_a_living_one_says_what_it_is(living: Home):
@@ -156,10 +157,11 @@ def test_nothing_is_left_of_one_that_was_killed(living: Home, tmp_path: Path, vi
         outermost = eventually(home.outermost, "the capsule to stand", timeout=60)
         traces = Traces.of(outermost)
         eventually(lambda: moment in home.log(), f"{moment!r} in the log", timeout=60)
-        for pid in pids_of(victim, up.pid, outermost):
+        victims, alive = pids_of(victim, up.pid, outermost), now()
+        for pid in victims:
             os.kill(pid, signal.SIGKILL)
         said = home.command("down")
-        assert traces.left() == [], said
+        assert traces.left(begun_before=alive) == [], said
     assert up.returncode == (-signal.SIGKILL if victim == "up" else 1)
     assert "no rehearsal lives" in home.command("status", expect=1)
     assert "pass" in living.command("run", "laptop", "curl", "-sS", "https://headscale.example.org/health")
@@ -191,8 +193,9 @@ def test_two_live_side_by_side_at_the_same_addresses(living: Home, tmp_path: Pat
         assert keys[0] != keys[1]
         visit = home.start("run", "laptop", "sleep", "1000")
         eventually(lambda: "sleep" in home.command("run", "laptop", "pgrep", "-l", "sleep"), "the sleep", timeout=10)
+        alive = now()
         os.kill(home.outermost(), signal.SIGKILL)
-        eventually(lambda: not traces.left(), "the keeper to have cleaned up", timeout=10)
+        eventually(lambda: not traces.left(begun_before=alive), "the keeper to have cleaned up", timeout=10)
         with visit:
             assert visit.wait(5) != 0
         assert "no rehearsal lives" in home.command("down")

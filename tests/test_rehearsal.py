@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from traces import Traces
+from traces import Traces, now
 
 from rehearsal.cache import ROOT
 
@@ -20,26 +20,30 @@ STORIES = sorted(path.stem for path in (PROGRAM / "rehearsal/stories").glob("[a-
 def test_a_story_proves_every_line_of_its_table(story: str, capfd: pytest.CaptureFixture[str]):
     before = seen_by_the_host()
     with capfd.disabled():
-        said, traces = told(story)
+        said, traces, last_word = told(story)
     assert said[-1] == "exit 0", "".join(said[-40:])
-    assert traces is not None and traces.left() == []
+    assert traces is not None and traces.left(begun_before=last_word) == []
     assert seen_by_the_host() == before
 
 
-def told(story: str) -> tuple[list[str], Traces | None]:
-    """What a story prints, shown as it comes, and how it ended; what it would leave is known at its first step."""
-    said, traces = [], None
+def told(story: str) -> tuple[list[str], Traces | None, float]:
+    """What a story prints, shown as it comes, and how it ended; what it would leave is known at its first step.
+
+    The last is when it printed something for the last time.
+    """
+    said, traces, last_word = [], None, 0.0
     command = [sys.executable, "-u", "-m", "rehearsal", "tell", story]
     with subprocess.Popen(
         command, cwd=PROGRAM, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as running:
         for line in running.stdout or ():
             # Several are told side by side, and the standard output of pytest's workers is not shown.
-            print(f"{story:10}{line}", end="", file=sys.stderr, flush=True)
+            print(f"{story:15}{line}", end="", file=sys.stderr, flush=True)
             said.append(line)
+            last_word = now()
             if traces is None and line.strip().startswith("... "):
                 traces = Traces.of(running.pid)
-    return [*said, f"exit {running.returncode}"], traces
+    return [*said, f"exit {running.returncode}"], traces, last_word
 
 
 def seen_by_the_host() -> dict[str, set[str]]:

@@ -1,6 +1,8 @@
 """By what the host would know that something of a rehearsal is left, whatever else runs on it."""
 
+import math
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +10,11 @@ from pathlib import Path
 from rehearsal import capsule, cgroups
 
 SPACES = ("pid", "mnt", "net", "uts")
+
+
+def now() -> float:
+    """In clock ticks since boot, as /proc says when a process began."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -23,17 +30,27 @@ class Traces:
         first = Path(f"/proc/{capsule.first(outermost)}")
         return Traces(cgroups.name_of(keeper), frozenset(os.readlink(first / "ns" / kind) for kind in SPACES))
 
-    def left(self) -> list[str]:
+    def left(self, begun_before: float = math.inf) -> list[str]:
+        """What remains; of processes, those that began before that moment, as `now` gives it.
+
+        What begins later may have got namespaces of the same numbers: the kernel gives them out again.
+        """
         groups = [str(tree / self.name) for tree in cgroups.hierarchies() if (tree / self.name).exists()]
         mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if "/run/rehearsal" in line]
-        return [*(str(path) for path in Path("/proc").glob("[0-9]*") if self._is_of(path)), *groups, *mounts]
+        processes = [path for path in Path("/proc").glob("[0-9]*") if self._is_of(path, begun_before)]
+        return [*map(str, processes), *groups, *mounts]
 
-    def _is_of(self, process: Path) -> bool:
+    def _is_of(self, process: Path, begun_before: float) -> bool:
         """A dead process that the machine's process 1 has not collected yet does not count."""
         with suppress(OSError):
-            return cgroups.started(int(process.name)) is not None and (
-                any(os.readlink(process / "ns" / kind) in self.spaces for kind in SPACES)
-                or self.name in (process / "cgroup").read_text()
-                or self.name.encode() in (process / "environ").read_bytes()
+            begun = cgroups.started(int(process.name))
+            return (
+                begun is not None
+                and int(begun) <= begun_before
+                and (
+                    any(os.readlink(process / "ns" / kind) in self.spaces for kind in SPACES)
+                    or self.name in (process / "cgroup").read_text()
+                    or self.name.encode() in (process / "environ").read_bytes()
+                )
             )
         return False
