@@ -144,7 +144,8 @@ class StackConfig:
             "hostName": self.server_name,
             "baseDomain": self.base_domain,
             "authorizedKeys": [self.ssh_keys.deploy_key.public, *self.authorized_keys],
-            "adminNetworks": [str(network) for network in self.admin_networks],
+            # On the host they are exempt from bans and limits, which everybody must not be.
+            "adminNetworks": [str(network) for network in self.admin_networks if network.prefixlen],
             "uiAllowedNetworks": [str(network) for network in self.ui_allowed_networks],
             "acmeEmail": self.acme_email,
             "acmeServer": self.acme_server,

@@ -314,7 +314,7 @@ def test_an_extra_record_that_split_dns_does_not_find_is_a_warning(program: Call
     assert [text.split()[1] for text in warnings if "extraRecords" in text] == ["wiki.example.org"]
 
 
-def test_adminNetworks_that_shuts_this_program_out_is_refused_unless_it_is_meant(program: Callable, recorded: dict):
+def test_adminNetworks_that_shuts_this_program_out_is_refused_unless_it_is_meant(program: Callable):
     with pytest.raises(Refusal, match=r"adminNetworks leaves out 203\.0\.113\.7, .* 203\.0\.113\.7/32` adds it"):
         program(adminNetworks=["198.51.100.0/24"])
     program(adminNetworks=["198.51.100.0/24"], adminNetworksExcludeMe="true")

@@ -80,6 +80,7 @@ def test_a_firewall_in_use_stays(cloud):
         FirewallRule(direction="in", protocol="icmp", port="22", source_ips=["::/0"]),
         FirewallRule(direction="in", protocol="tcp", port="22"),
         FirewallRule(direction="out", protocol="tcp", port="22", source_ips=["::/0"]),
+        FirewallRule(direction="in", protocol="tcp", port="22", source_ips=[f"203.0.{n}.0/24" for n in range(101)]),
     ],
 )
 def test_a_rule_that_means_nothing_is_refused(cloud, rule):

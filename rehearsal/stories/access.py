@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from copy import deepcopy
 
 from rehearsal.processes import check
 from rehearsal.stories.main import assert_untouched
@@ -22,8 +23,8 @@ class Access(Story):
         self.switched_off()
 
     def shut_out(self) -> None:
-        with self.report.step("adminNetworks without the operator is refused before anything is touched"):
-            before = self.world.hetzner.project.firewalls
+        with self.report.step("adminNetworks without the operator is refused by the preview"):
+            before = deepcopy(self.world.hetzner.project.firewalls)
             self.world.stack.set("adminNetworks", ELSEWHERE, as_list=True)
             refused = self.world.stack.preview(expect=1).output
             assert f"adminNetworks leaves out {FORMER}" in refused, refused
@@ -37,6 +38,7 @@ class Access(Story):
     def moves(self) -> None:
         with self.report.step("the operator has another address: adminNetworks with it, and `pulumi up` goes through"):
             move(NEW)
+            assert "reading the facts" in self.world.stack.preview().output, "the new address was let in already"
             self.world.stack.set("adminNetworks", f"{NEW}/32", as_list=True)
             self.world.stack.up()
             assert_untouched(self.world.stack.preview("--expect-no-changes"))

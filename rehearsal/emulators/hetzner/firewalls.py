@@ -116,6 +116,9 @@ def _server(id: int) -> Json:
     return {"type": "server", "server": {"id": id}}
 
 
+MOST_NETWORKS = 100
+
+
 def rules(body: fields.Body) -> list[Json]:
     return [_rule(rule, f"rules[{n}]") for n, rule in enumerate(body.get("rules") or [])]
 
@@ -130,6 +133,8 @@ def _rule(rule: fields.Body, field: str) -> Json:
     used, unused = ["source_ips", "destination_ips"][:: 1 if direction == "in" else -1]
     if rule.get(unused) or not rule.get(used):
         raise invalid(f"{field}.{used}", f"required for direction {direction!r}, without {unused}")
+    if len(rule[used]) > MOST_NETWORKS:
+        raise invalid(f"{field}.{used}", f"more than {MOST_NETWORKS} networks")
     head = {
         "direction": direction,
         "protocol": protocol,
