@@ -17,16 +17,17 @@ server = Server(
         admin_networks=config.admin_networks,
         admin_networks_exclude_me=config.admin_networks_exclude_me,
         protect=config.protect,
-        **vars(config.ssh_keys),
+        ssh_keys=config.ssh_keys,
     ),
 )
-dns = DnsRecords("dns", DnsRecords.Args(config.zone, *config.names, server.ipv4, server.ipv6))
+dns = DnsRecords("dns", DnsRecords.Args(config.zone, config.names, server.ipv4, server.ipv6))
 nixos = NixosDeployment(
     "nixos",
     NixosDeployment.Args(
         name=config.server_name,
         server=server,
-        deployment=config.deployment(server.ipv4, server.ipv6, dns.headscale_name, dns.ui_name),
+        deployment=config.deployment(server.ipv4, server.ipv6, dns.names),
+        names=config.names,
         policy_file=config.policy_file,
         secrets_file=config.secrets_file,
         host_age_key=config.host_age_key,
@@ -38,11 +39,10 @@ headscale = HeadscaleBootstrap(
         server_id=server.server_id,
         connection=server.connection,
         deployed=nixos,
-        facts=nixos.facts,
         names=config.names,
         secrets_file=config.secrets_file,
         users=config.users,
-        **vars(config.preauth_key),
+        preauth_key=config.preauth_key,
     ),
 )
 

@@ -1,24 +1,33 @@
 """The stack's configuration, read once and checked before anything is created.
 
-Keys, types and defaults are declared in Pulumi.yaml; what an empty default stands for is decided here, and what a
-value must be like in rules.py and sops.py. Plain values of secrets are looked at here, to check them, and nowhere else.
+Keys, types and defaults are declared in Pulumi.yaml; the meaning of an empty default is decided here, the form of
+each value in rules.py and sops.py. Plain values of secrets are read here, to check them, and nowhere else.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from shlex import quote
+from typing import Any, TypeVar
 
 import pulumi
 import yaml
-from pulumi.runtime.config import CONFIG, get_config_env
+from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 
+import policy
 import rules
 import sops
+from components import dns, hetzner, pins
 from components.ending import Refusal
+from components.headscale import PreauthKey
+from components.names import Names
+from components.ssh import KeyPair, ServerKeys
 
 T = TypeVar("T")
+# hcloud's provider refuses any other.
+HCLOUD_TOKEN_LENGTH = 64
 DECLARED = yaml.safe_load((Path(__file__).parent / "Pulumi.yaml").read_text())["config"]
 SECRETS = {"formerDeployKey", *(key for key, entry in DECLARED.items() if entry.get("secret"))}
 
@@ -27,43 +36,13 @@ class ConfigError(Refusal):
     """The configuration holds mistakes: for each the key, the value found and what to write instead."""
 
 
-class KeyPair(NamedTuple):
-    """An SSH key: the private half secret, the public half as a line for authorized_keys."""
-
-    private: pulumi.Output[str]
-    public: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SshKeys:
-    """How we log in and what the server shows; of the former keys, which it may still have, what a connection needs."""
-
-    deploy_key: KeyPair
-    host_key: KeyPair
-    former_deploy_key: pulumi.Output[str] | None
-    former_host_key: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreauthKey:
-    """What a pre-auth key is made with; a new `serial` makes a new key and expires the old one."""
-
-    expiration: str
-    reusable: bool
-    ephemeral: bool
-    tags: tuple[str, ...]
-    serial: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class StackConfig:
     """Everything an operator can set, complete and valid."""
 
     server_name: str
     zone: str
-    headscale_name: str
-    ui_name: str
-    base_domain: str
+    names: Names
     extra_records: tuple[rules.ExtraRecord, ...]
     acme_email: str
     acme_server: str
@@ -77,8 +56,9 @@ class StackConfig:
     preauth_key: PreauthKey
     policy_file: Path
     secrets_file: Path
+    pins_max_age_days: int
     protect: bool
-    ssh_keys: SshKeys
+    ssh_keys: ServerKeys
     host_age_key: pulumi.Output[str]
 
     @staticmethod
@@ -95,29 +75,28 @@ class StackConfig:
         return config
 
     def warnings(self) -> Iterator[str]:
-        """What can be used, and is probably a mistake."""
+        """Warnings of values that are valid and probably a mistake."""
+        if old := pins.warning(self.pins_max_age_days):
+            yield old
         for key, networks in (("adminNetworks", self.admin_networks), ("uiAllowedNetworks", self.ui_allowed_networks)):
             for network in networks:
                 if why := rules.unlikely_network(network):
                     yield f"headscale:{key}: {network} {why}"
+        base = self.names.base_domain
         for record in self.extra_records:
-            if not rules.inside(record.name, self.base_domain):
+            if not rules.is_subdomain(record.name, base):
                 yield (
-                    f"headscale:extraRecords: {record.name} is outside {self.base_domain}: macOS, iOS, Windows and "
+                    f"headscale:extraRecords: {record.name} is outside {base}: macOS, iOS, Windows and "
                     "systemd-resolved ask MagicDNS for names below that domain alone"
                 )
 
     @property
-    def names(self) -> tuple[str, str]:
-        return self.headscale_name, self.ui_name
-
-    @property
     def headscale_url(self) -> str:
-        return f"https://{self.headscale_name}"
+        return f"https://{self.names.headscale}"
 
     @property
     def ui_url(self) -> str:
-        return f"https://{self.ui_name}/web/"
+        return f"https://{self.names.ui}/web/"
 
     @property
     def system(self) -> str:
@@ -125,24 +104,15 @@ class StackConfig:
         return "aarch64-linux" if self.server_type.startswith("cax") else "x86_64-linux"
 
     def deployment(
-        self,
-        ipv4: pulumi.Input[str],
-        ipv6: pulumi.Input[str],
-        headscale_name: pulumi.Input[str],
-        ui_name: pulumi.Input[str],
-    ) -> dict[str, pulumi.Input[Any]]:
+        self, ipv4: pulumi.Input[str], ipv6: pulumi.Input[str], names: pulumi.Output[dict[str, Any]]
+    ) -> pulumi.Output[dict[str, Any]]:
         """The data that Nix gets, shaped like nix/deployment.json; nothing in it is secret.
 
         The addresses and names come from the cloud, so that no server is configured before both exist.
         """
-        return {
-            "ipv4": ipv4,
-            "ipv6": ipv6,
-            "headscaleName": headscale_name,
-            "uiName": ui_name,
+        settings = {
             "system": self.system,
             "hostName": self.server_name,
-            "baseDomain": self.base_domain,
             "authorizedKeys": [self.ssh_keys.deploy_key.public, *self.authorized_keys],
             # On the host they are exempt from bans and limits, which everybody must not be.
             "adminNetworks": [str(network) for network in self.admin_networks if network.prefixlen],
@@ -151,25 +121,32 @@ class StackConfig:
             "acmeServer": self.acme_server,
             "extraRecords": [record._asdict() for record in self.extra_records],
         }
+        return pulumi.Output.all(names=names, ipv4=ipv4, ipv6=ipv6).apply(
+            lambda cloud: cloud.pop("names") | cloud | settings
+        )
 
 
 class _Reader:
-    """Reads typed values and collects what is wrong with them, so that several mistakes are told at once."""
+    """Reads typed values and collects their mistakes, so that all are told at once.
+
+    `unsound` are the keys with a mistake: their values are not compared with others.
+    """
 
     def __init__(self, config: pulumi.Config) -> None:
         self.config = config
         self.mistakes: list[str] = []
+        self.unsound: set[str] = set()
 
     def stack_config(self) -> StackConfig:
         self.no_unknown_keys()
+        self.tokens()
         domain = self.read("domain", rules.domain)
+        zone = self.read("zone", rules.domain, default=domain or None)
         identity = self.read("hostAgeKey", rules.age_identity, missing=None)
         config = StackConfig(
-            server_name=f"{pulumi.get_stack()}-headscale",
-            zone=self.read("zone", rules.domain, default=domain),
-            headscale_name=self.read("headscaleName", rules.domain, default=f"headscale.{domain}"),
-            ui_name=self.read("uiName", rules.domain, default=f"headscale-ui.{domain}"),
-            base_domain=self.read("baseDomain", rules.domain, default=f"ts.{domain}"),
+            server_name=self.server_name(),
+            zone=zone,
+            names=self.names(domain, zone),
             extra_records=self.read_list("extraRecords", rules.extra_record),
             acme_email=self.read("acmeEmail", rules.email),
             acme_server=self.read("acmeServer", rules.url),
@@ -185,14 +162,15 @@ class _Reader:
                 reusable=self.config.require_bool("preauthKeyReusable"),
                 ephemeral=self.config.require_bool("preauthKeyEphemeral"),
                 tags=self.read_list("preauthKeyTags", rules.tag),
-                serial=self.config.require("preauthKeySerial"),
+                serial=self.read("preauthKeySerial", rules.serial),
             ),
-            policy_file=self.read("policyFile", lambda text: rules.policy(rules.file(text))),
+            policy_file=self.read("policyFile", lambda text: policy.checked(rules.file(text))),
             secrets_file=self.read(
                 "secretsFile",
                 lambda text: sops.checked(Path(text), identity),
                 default=f"nix/secrets/{pulumi.get_stack()}.yaml",
             ),
+            pins_max_age_days=self.config.require_int("pinsMaxAgeDays"),
             protect=self.config.require_bool("protect"),
             ssh_keys=self.ssh_keys(),
             host_age_key=self.config.require_secret("hostAgeKey"),
@@ -202,64 +180,126 @@ class _Reader:
             raise ConfigError("\n  ".join(["the configuration cannot be used:", *self.mistakes]))
         return config
 
+    def tokens(self) -> None:
+        """Check that the clouds' tokens are set: otherwise the providers end the run, before any look-up."""
+        hcloud = os.environ.get("HCLOUD_TOKEN") or pulumi.Config("hcloud").get("token") or ""
+        if len(hcloud) != HCLOUD_TOKEN_LENGTH:
+            problem = f"has {len(hcloud)} letters, and Hetzner's have {HCLOUD_TOKEN_LENGTH}" if hcloud else "is not set"
+            self.mistakes.append(f"HCLOUD_TOKEN {problem}; {hetzner.TOKEN}")
+        present = {
+            f"CLOUDFLARE_{name}" for name in ("API_TOKEN", "API_KEY", "API_USER_SERVICE_KEY")
+        } & os.environ.keys()
+        cloudflare = pulumi.Config("cloudflare")
+        if not any(os.environ[name] for name in present) and not any(map(cloudflare.get, ("apiToken", "apiKey"))):
+            self.mistakes.append(f"CLOUDFLARE_API_TOKEN is not set; {dns.TOKEN.format(zone=self.config.get('domain'))}")
+
+    def server_name(self) -> str:
+        stack = pulumi.get_stack()
+        try:
+            return rules.host_name(f"{stack}-headscale")
+        except rules.Rejected as problem:
+            self.mistakes.append(
+                f"the stack's name {stack} makes the server's {stack}-headscale, which {problem}; "
+                "`pulumi stack rename NAME` gives another, and the SOPS file follows it: nix/secrets/NAME.yaml"
+            )
+            return ""
+
+    def names(self, domain: str, zone: str) -> Names:
+        def default(label: str) -> str | None:
+            return f"{label}.{domain}" if domain else None
+
+        former = self.read_list("formerHeadscaleNames", rules.former_name)
+        return Names(
+            headscale=self.read("headscaleName", rules.served_name, default("headscale")),
+            former=[name._replace(zone=name.zone or zone) for name in former],
+            ui=self.read("uiName", rules.served_name, default("headscale-ui")),
+            base_domain=self.read("baseDomain", rules.domain, default("ts")),
+        )
+
     def fit_together(self, config: StackConfig) -> None:
-        keys = config.ssh_keys
-        for key, name in (("headscaleName", config.headscale_name), ("uiName", config.ui_name)):
-            if not rules.inside(name, config.zone):
-                self.wrong(key, name, f"is not in the zone {config.zone}; headscale:zone names another")
-            if rules.inside(name, config.base_domain):
-                self.wrong("baseDomain", config.base_domain, f"must not be {name} or a parent of it")
-        if config.headscale_name == config.ui_name:
-            self.wrong("uiName", config.ui_name, "is headscale's name as well")
+        self.names_fit(config.names, config.zone)
         for index, record in enumerate(config.extra_records):
-            if record.name in config.names:
+            if record.name in config.names.served:
                 self.wrong(f"extraRecords[{index}]", record.name, "is a name of this server: devices would not find it")
         if len(config.admin_networks) > rules.HETZNERS_NETWORKS:
             most = f"names {len(config.admin_networks)} networks; Hetzner's firewall takes {rules.HETZNERS_NETWORKS}"
-            repair = "`pulumi config rm headscale:adminNetworks` begins anew, with neighbours put into one network"
+            repair = "`pulumi config rm headscale:adminNetworks` starts again; put neighbours into one network"
             self.wrong("adminNetworks", None, most, repair)
-        if not config.users:
-            self.wrong("users", [], "must name at least one user")
+        if not config.users and self.sound("users"):
+            self.wrong(
+                "users", [], "must name at least one user", "`pulumi config rm headscale:users` makes it [admin]"
+            )
         for index, tag in enumerate(config.preauth_key.tags):
-            if config.policy_file and tag not in rules.tag_owners(config.policy_file):
+            if self.sound("policyFile") and tag not in policy.tag_owners(config.policy_file):
                 self.wrong(f"preauthKeyTags[{index}]", tag, f"is not among the tagOwners of {config.policy_file}")
+        keys = config.ssh_keys
         if keys.deploy_key.public and keys.deploy_key.public == keys.host_key.public:
             self.wrong("sshHostKey", None, "is the deploy key as well; `ssh-keygen -t ed25519` makes another")
 
-    def no_unknown_keys(self) -> None:
-        given = {key.partition(":")[2] for key in {**get_config_env(), **CONFIG.get()} if key.startswith("headscale:")}
-        for key in sorted(given - set(DECLARED)):
-            near = get_close_matches(key, DECLARED, n=1)
-            meant = f"; did you mean headscale:{near[0]}?" if near else ""
-            self.mistakes.append(f"headscale:{key} is no key of this program{meant} `pulumi config rm headscale:{key}`")
+    def names_fit(self, names: Names, zone: str) -> None:
+        for key, name in (("headscaleName", names.headscale), ("uiName", names.ui)):
+            if self.sound(key, "zone") and not rules.is_subdomain(name, zone):
+                self.wrong(key, name, f"is not in the zone {zone}; headscale:zone names another")
+            if self.sound(key, "baseDomain") and rules.is_subdomain(name, names.base_domain):
+                self.wrong("baseDomain", names.base_domain, f"must not be {name} or a parent of it")
+        for index, (name, its_zone) in enumerate(names.former):
+            self.former_name_fits(f"formerHeadscaleNames[{index}]", name, its_zone, names)
+        if self.sound("headscaleName", "uiName") and names.headscale == names.ui:
+            self.wrong("uiName", names.ui, "is headscale's name as well")
 
-    def read(self, key: str, rule: Callable[[str], T], default: str = "", missing: T | str = "") -> T:
-        """The value of a key as `rule` has it; after a mistake, `missing` in its place."""
+    def former_name_fits(self, key: str, name: str, zone: str, names: Names) -> None:
+        if self.sound("zone") and not rules.is_subdomain(name, zone):
+            self.wrong(key, name, f"is not in the zone {zone}; '{name} ZONE' names another")
+        if name in (names.headscale, names.ui):
+            self.wrong(key, name, "is a current name as well")
+        if self.sound("baseDomain") and rules.is_subdomain(name, names.base_domain):
+            self.wrong("baseDomain", names.base_domain, f"must not be {name} or a parent of it")
+
+    def sound(self, *keys: str) -> bool:
+        return not self.unsound.intersection(keys)
+
+    def no_unknown_keys(self) -> None:
+        present = {
+            key.partition(":")[2] for key in {**get_config_env(), **CONFIG.get()} if key.startswith("headscale:")
+        }
+        for key in sorted(present - set(DECLARED)):
+            near = get_close_matches(key, DECLARED, n=1)
+            meant = f"; did you mean headscale:{near[0]}?" if near else ";"
+            name = "..." if rules.looks_secret(key) else key
+            self.mistakes.append(f"unknown key headscale:{name}{meant} `pulumi config rm headscale:{name}` removes it")
+
+    def read(self, key: str, rule: Callable[[str], T], default: str | None = "", missing: T | str = "") -> T:
+        """The value of a key as `rule` has it; after a mistake, `missing` in its place.
+
+        A default of None means that it is unknown, because of a mistake in another key.
+        """
         value = self.config.get(key) or default
+        if value is None:
+            self.unsound.add(key)
+            return missing  # type: ignore[return-value]
         try:
-            return rule(value)
+            return rule(value if key in SECRETS else _one_line(value))
         except rules.Rejected as problem:
             self.wrong(key, None if key in SECRETS else value, str(problem), problem.repair)
             return missing  # type: ignore[return-value]
 
     def read_list(self, key: str, rule: Callable[[str], T]) -> tuple[T, ...]:
         parsed: list[T] = []
-        spelt: dict[T, str] = {}
-        values = self.config.require_object(key)
-        for index, value in enumerate(values):
+        texts: dict[T, str] = {}
+        for index, value in enumerate(self.config.require_object(key)):
             try:
-                parsed.append(rule(value))
-                spelt[parsed[-1]] = value
+                parsed.append(rule(_one_line(value)))
+                texts[parsed[-1]] = value
             except rules.Rejected as problem:
                 self.wrong(f"{key}[{index}]", value, str(problem))
-        for value in spelt:
-            if parsed.count(value) > 1:
-                self.wrong(key, spelt[value], "is listed twice")
+        for item in texts:
+            if parsed.count(item) > 1:
+                self.wrong(key, texts[item], "is listed twice", f"`pulumi config rm --path 'headscale:{key}[...]'`")
         return tuple(parsed)
 
-    def ssh_keys(self) -> SshKeys:
+    def ssh_keys(self) -> ServerKeys:
         former = self.key_pair("formerDeployKey") if self.config.get("formerDeployKey") else None
-        return SshKeys(
+        return ServerKeys(
             deploy_key=self.key_pair("deployKey"),
             host_key=self.key_pair("sshHostKey"),
             former_deploy_key=former and former.private,
@@ -267,12 +307,34 @@ class _Reader:
         )
 
     def key_pair(self, key: str) -> KeyPair:
+        if not is_config_secret(self.config.full_key(key)):
+            clear = "is in clear in the stack's configuration: consider it known to others"
+            self.wrong(key, None, clear, f"`pulumi config rm headscale:{key}` removes it; use another key in its place")
         # `pulumi config set` drops the last newline, and OpenSSH does not read a key without it.
-        private = self.config.require_secret(key).apply(lambda text: text.strip() + "\n")
+        private = self.config.require_secret(key).apply(rules.openssh_form)
         return KeyPair(private, self.read(key, rules.private_key))
 
     def wrong(self, key: str, value: object, problem: str, repair: str = "") -> None:
-        found = "" if value is None else f" {value!r}"
-        flag = "--secret " if value is None else "--path " if "[" in key else ""
-        repair = repair or f"`pulumi config set {flag}headscale:{key} ...`"
-        self.mistakes.append(f"headscale:{key}:{found} {problem}; {repair}")
+        """Collect a mistake, with the value where that is not a secret."""
+        base = key.partition("[")[0]
+        self.unsound.add(base)
+        text = "" if value is None else str(value)
+        flag = "--secret " if base in SECRETS else "--path " if "[" in key else ""
+        repair = repair or f"`pulumi config set {flag}{quote(f'headscale:{key}')} ...`"
+        if rules.looks_secret(text):
+            # Another message about a value may repeat it.
+            problem = "has a value that looks like a secret, which is not quoted, and that this key does not take"
+            value, repair = (
+                None,
+                f"`pulumi config rm headscale:{base}` removes it; it was in clear: use another secret",
+            )
+        quoted = "" if value is None else f"{value!r} " if len(text) < 100 else f"{text[:80]!r}... "
+        self.mistakes.append(f"headscale:{key}: {quoted}{problem}; {repair}")
+
+
+def _one_line(value: str) -> str:
+    if not isinstance(value, str):
+        raise rules.Rejected("is not a text")
+    if rules.has_control_characters(value):
+        raise rules.Rejected("has a line break or another control character in it")
+    return value

@@ -1,14 +1,15 @@
-"""What the program uses of Cloudflare's provider, by the names that pulumi_cloudflare has: a resource and a look-up.
+"""The part of Cloudflare's provider that the program uses, named as in pulumi_cloudflare: a resource, look-ups.
 
-`import pulumi_cloudflare` runs 780 modules and takes longer than all the rest of a preview. Loading two of them is no
-way out: each loads the types of all the others. What they send is the provider's schema - a type token, the names of
-properties, a version - and is said here in pulumi's own terms. Type checkers see pulumi_cloudflare itself (dns.py).
-Not here: records whose content is not text, and references to records, which this program never receives.
+`import pulumi_cloudflare` runs 780 modules and takes longer than all the rest of a preview. Loading two of them does
+not help: each loads the types of all the others. They send the provider's schema - a type token, the names of
+properties, a version -, which is written here in pulumi's own terms. Type checkers see pulumi_cloudflare itself
+(dns.py). Not here: records whose content is not text, and references to records, which this program never receives.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import pulumi
 
@@ -52,5 +53,33 @@ def get_zone_output(
     filter: Mapping[str, pulumi.Input[str]], opts: pulumi.InvokeOptions | None = None
 ) -> pulumi.Output[GetZoneResult]:
     opts = pulumi.InvokeOptions.merge(pulumi.InvokeOptions(version=VERSION), opts)
-    found = pulumi.runtime.invoke_output("cloudflare:index/getZone:getZone", {"filter": filter}, opts)
-    return found.apply(lambda zone: GetZoneResult(zone["zoneId"]))
+    result = pulumi.runtime.invoke_output("cloudflare:index/getZone:getZone", {"filter": filter}, opts)
+    return result.apply(lambda zone: GetZoneResult(zone["zoneId"]))
+
+
+@dataclass(frozen=True)
+class FoundRecord:
+    """A record of a zone: its id, full name, type and content."""
+
+    id: str
+    name: str
+    type: str
+    content: str
+
+
+@dataclass(frozen=True)
+class GetDnsRecordsResult:
+    results: Sequence[FoundRecord]
+
+
+def get_dns_records_output(
+    zone_id: pulumi.Input[str], name: Mapping[str, pulumi.Input[str]], opts: pulumi.InvokeOptions | None = None
+) -> pulumi.Output[GetDnsRecordsResult]:
+    opts = pulumi.InvokeOptions.merge(pulumi.InvokeOptions(version=VERSION), opts)
+    arguments = {"zoneId": zone_id, "name": name}
+    listed = pulumi.runtime.invoke_output("cloudflare:index/getDnsRecords:getDnsRecords", arguments, opts)
+    return listed.apply(lambda answer: GetDnsRecordsResult([_record(record) for record in answer["results"]]))
+
+
+def _record(record: Mapping[str, Any]) -> FoundRecord:
+    return FoundRecord(**{key: record[key] for key in ("id", "name", "type", "content")})

@@ -1,6 +1,9 @@
-"""One way to run something on the server: pulumi-command's defaults are not what this program needs."""
+"""Run something on the server by pulumi-command, with other defaults than its own."""
 
+import json
+from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import pulumi
 from pulumi_command import remote
@@ -15,22 +18,20 @@ def command(
     parent: pulumi.Resource,
     after: pulumi.Resource | None = None,
     secret: bool = False,
-    once_for: Sequence[pulumi.Input[str]] | None = None,
+    triggers: Sequence[pulumi.Input[str]] | None = None,
     unless: pulumi.Output[bool] | None = None,
 ) -> remote.Command:
-    """Run `create` on the server again whenever an input changes; with `once_for`, only when one of these does.
+    """Run `create` on the server again whenever an input changes; with `triggers`, only when one of these does.
 
-    Where `unless` is true, it is not run again, whatever has changed.
-
-    The output of a `secret` command is neither logged nor kept in clear. There is never a `delete`: after a
-    replacement it would run against the new server.
+    Where `unless` is true it is not run again, even if inputs have changed. The output of a `secret` command is neither
+    logged nor kept in clear. A command never has a `delete`: after a replacement it would run against the new server.
     """
     return remote.Command(
         name,
         connection=connection,
         create=create,
         stdin=stdin,
-        triggers=list(once_for) if once_for else None,
+        triggers=list(triggers) if triggers else None,
         logging=remote.Logging.NONE if secret else None,
         # sshd would have to accept two variables that nothing here reads.
         add_previous_output_in_env=False,
@@ -38,14 +39,19 @@ def command(
             parent=parent,
             depends_on=[after] if after else [],
             additional_secret_outputs=["stdout", "stderr"] if secret else [],
-            ignore_changes=["connection", "stdin"] if once_for else [],
+            ignore_changes=["connection", "stdin"] if triggers else [],
             transforms=[_kept_if(unless)] if unless else [],
         ),
     )
 
 
+def answer(command: remote.Command) -> pulumi.Output[dict[str, Any]]:
+    """The JSON that a command printed; its values are empty where the operator's `--target` left it out."""
+    return command.stdout.apply(lambda text: defaultdict(str, json.loads(text or "{}")))
+
+
 def _kept_if(condition: pulumi.Output[bool]) -> pulumi.ResourceTransform:
-    """Ignores all changes of a resource where the condition, which only an Output knows, is true."""
+    """A transform that ignores all changes of a resource where the condition, known at run time only, is true."""
 
     async def keep(args: pulumi.ResourceTransformArgs) -> pulumi.ResourceTransformResult | None:
         if not await condition.future():

@@ -1,8 +1,9 @@
-"""How the program ends where it cannot go on: with its own words last, and none of its host's after them.
+"""End the program where it cannot continue: its own words come last, without a traceback of Pulumi's Python host.
 
 Source: pulumi-language-python-exec and its language host, which say no more after this exit status.
 """
 
+import os
 import signal
 import sys
 
@@ -12,7 +13,7 @@ MESSAGE_WAS_SHOWN = 32
 
 
 class Refusal(SystemExit):
-    """Tells the operator what is wrong and what to do, and ends the program."""
+    """Tells the operator what is wrong and what to do; ends the program."""
 
     def __init__(self, message: str) -> None:
         super().__init__(MESSAGE_WAS_SHOWN)
@@ -24,5 +25,12 @@ class Refusal(SystemExit):
 
 
 def without_traceback() -> None:
-    """When a resource fails, the engine interrupts the program: which needs no words of its own."""
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(MESSAGE_WAS_SHOWN))
+    """Stay silent where the engine interrupts the program because a resource has failed."""
+    signal.signal(signal.SIGINT, lambda *_: _end())
+
+
+def _end() -> None:
+    # Python's own exit prints each unfinished coroutine.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(MESSAGE_WAS_SHOWN)

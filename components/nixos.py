@@ -1,4 +1,4 @@
-"""The configuration's way onto the server: become NixOS, push, deploy, confirm."""
+"""Bring the configuration onto the server: become NixOS, push, deploy, confirm."""
 
 import base64
 import hashlib
@@ -14,9 +14,12 @@ from typing import Any
 import pulumi
 from pulumi_command import remote
 
-from .command import command
+import policy
+
+from .command import answer, command
 from .ending import Refusal
 from .host_facts import HostFacts, Unreachable, read_host_facts
+from .names import Names
 from .server import Server
 
 PROGRAM = Path(__file__).resolve().parent.parent
@@ -27,11 +30,15 @@ SKIPPED = ("deployment.json", "policy.hujson", "secrets")
 
 @dataclass(frozen=True, kw_only=True)
 class NixosDeploymentArgs:
-    """`deployment` becomes deployment.json, the two files take their places in the tree beside it."""
+    """`deployment` becomes deployment.json, the two files take their places in the tree beside it.
+
+    `names` are the names in it, known also before their records exist.
+    """
 
     name: str
     server: Server
-    deployment: Mapping[str, pulumi.Input[Any]]
+    deployment: pulumi.Input[Mapping[str, Any]]
+    names: Names
     policy_file: Path
     secrets_file: Path
     host_age_key: pulumi.Input[str]
@@ -53,7 +60,7 @@ class NixosDeployment(pulumi.ComponentResource):
         keys = self._keys(f"{name}-keys", after=booted)
         facts = self._facts(keys)
         facts.apply(self._stay_in)
-        facts.apply(self._stay_on_this_machine)
+        facts.apply(self._tell)
         request = pulumi.Output.all(files=files, facts=facts, server_id=args.server.server_id).apply(_request)
         push = self._push(f"{name}-push", files, request, after=keys)
         deploy = self._step(f"{name}-deploy", "deploy.sh", request, after=push)
@@ -62,33 +69,37 @@ class NixosDeployment(pulumi.ComponentResource):
         # A host that could not be asked before the deploy can be asked after it, which no preview makes.
         final = pulumi.runtime.is_dry_run()
         self.facts = facts.apply(lambda now: now if final or isinstance(now, HostFacts) else self._facts(confirm))
-        self.generation = confirm.stdout.apply(lambda text: json.loads(text)["generation"])
+        self.generation = answer(confirm)["generation"]
         self.register_outputs({"generation": self.generation})
 
     def _stay_in(self, facts: HostFacts | Unreachable) -> None:
-        """Refuse a firewall that would keep out this very program; the host says from where it comes."""
+        """Refuse a firewall that would shut out this very program, by its address as the host sees it."""
         server = self._args.server
         if isinstance(facts, HostFacts) and not server.admits(facts.seen_from):
             add = f"'headscale:adminNetworks[{len(server.admin_networks)}]' {ip_network(facts.seen_from)}"
             raise Refusal(
                 f"headscale:adminNetworks leaves out {facts.seen_from}, from which this program reaches the server, so "
                 f"that no later `pulumi up` would reach it. `pulumi config set --path {add}` adds it; "
-                "`pulumi config set headscale:adminNetworksExcludeMe true` says that it is meant"
+                "`pulumi config set headscale:adminNetworksExcludeMe true` allows it"
             )
 
-    def _stay_on_this_machine(self, facts: HostFacts | Unreachable) -> None:
-        """Refuse a server type of another architecture, for which Hetzner would only shut the server down."""
-        system = self._args.deployment["system"]
-        if isinstance(facts, HostFacts) and system != f"{facts.machine}-linux":
-            raise Refusal(
-                f"headscale:serverType is one for {system}, and the server is {facts.machine}: Hetzner does not change "
-                "one into the other. `pulumi config set headscale:serverType ...` names one of the same kind"
-            )
+    def _tell(self, facts: HostFacts | Unreachable) -> None:
+        """Tell the drift, headscale's verdict on the policy, what a change of names costs, who uses former ones."""
+        if isinstance(facts, HostFacts):
+            if refusal := facts.verdict.refusal(facts.policy_changed):
+                raise Refusal(refusal)
+            drift = [f"drift: {fact}; the next `pulumi up` repairs it" for fact in facts.drift]
+            verdict = facts.verdict.warnings(facts.policy_changed)
+            for warning in (*drift, *facts.warnings, *self._args.names.warnings(facts), *verdict):
+                pulumi.log.warn(warning, self)
+            for line in self._args.names.still_used(facts):
+                pulumi.log.info(line, self)
 
     def _files(self, deployment: str) -> dict[str, bytes]:
         return nix_files() | {
             "deployment.json": deployment.encode(),
             "policy.hujson": self._args.policy_file.read_bytes(),
+            "policy-without-tests.hujson": policy.without_tests(self._args.policy_file.read_text()).encode(),
             "secrets/headscale.yaml": self._args.secrets_file.read_bytes(),
         }
 
@@ -97,36 +108,25 @@ class NixosDeployment(pulumi.ComponentResource):
         mark = f"{self._args.name}\n".encode()
         stdin = files.apply(lambda tree: bundle({"run.sh": script, "marker": mark, "tree.tar": tar(tree)}))
         # A server becomes NixOS once: only another server, or another script, asks for it again.
-        once_for: list[pulumi.Input[str]] = [self._args.server.server_id, hashlib.sha256(script).hexdigest()]
-        return self._once(name, RECEIVE, stdin, once_for)
+        triggers: list[pulumi.Input[str]] = [self._args.server.server_id, hashlib.sha256(script).hexdigest()]
+        return self._once(name, RECEIVE, stdin, triggers)
 
     def _booted(self, name: str, convert: remote.Command) -> remote.Command:
-        """Dials until the converted server is back; Debian does not know the command."""
+        """Dial until the converted server is back; Debian does not have the command."""
         return self._once(name, "nixos-version", None, [convert.id])
 
     def _keys(self, name: str, after: remote.Command) -> remote.Command:
-        """From here on the server takes the configured keys, whichever it took before."""
-        (_, deploy_key), (host_private, host_public) = self._args.server.deploy_key, self._args.server.host_key
+        """Make the server accept the configured keys, whichever it accepted before."""
+        deploy_key, host_key = self._args.server.ssh_keys.deploy_key.public, self._args.server.ssh_keys.host_key
         public = {"run.sh": (REMOTE / "take-keys.sh").read_bytes(), "deploy-key.pub": f"{deploy_key}\n".encode()}
-        stdin = host_private.apply(lambda key: bundle(public | {"host-key": key.encode()}))
-        once_for: list[pulumi.Input[str]] = [self._args.server.server_id, deploy_key, host_public]
-        return self._once(name, RECEIVE, pulumi.Output.secret(stdin), once_for, after)
+        stdin = host_key.private.apply(lambda private: bundle(public | {"host-key": private.encode()}))
+        triggers: list[pulumi.Input[str]] = [self._args.server.server_id, deploy_key, host_key.public]
+        return self._once(name, RECEIVE, pulumi.Output.secret(stdin), triggers, after)
 
     def _push(
         self, name: str, files: pulumi.Output[dict[str, bytes]], request: pulumi.Output[str], after: remote.Command
     ) -> remote.Command:
-        script = (REMOTE / "push.sh").read_bytes()
-        stdin = pulumi.Output.all(files, request, self._args.host_age_key).apply(
-            lambda known: bundle(
-                {
-                    "run.sh": script,
-                    "tree.tar": tar(known[0]),
-                    # Nobody reads it: with it, whatever is a reason to deploy is a reason to push.
-                    "request.json": known[1].encode(),
-                    "age-key.txt": f"{known[2].strip()}\n".encode(),
-                }
-            )
-        )
+        stdin = pulumi.Output.all(files=files, request=request, age_key=self._args.host_age_key).apply(_pushed)
         return self._run(name, RECEIVE, pulumi.Output.secret(stdin), after=after)
 
     def _step(self, name: str, script: str, request: pulumi.Output[str], after: remote.Command) -> remote.Command:
@@ -140,56 +140,79 @@ class NixosDeployment(pulumi.ComponentResource):
         name: str,
         create: str,
         stdin: pulumi.Output[str] | None,
-        once_for: Sequence[pulumi.Input[str]],
+        triggers: Sequence[pulumi.Input[str]],
         after: remote.Command | None = None,
     ) -> remote.Command:
-        connection = self._args.server.connection_now
-        return command(name, create, stdin, connection=connection, parent=self, after=after, once_for=once_for)
+        connection = self._args.server.current_connection
+        return command(name, create, stdin, connection=connection, parent=self, after=after, triggers=triggers)
 
     def _facts(self, keys: remote.Command) -> pulumi.Output[HostFacts | Unreachable]:
-        """What the host says of itself; unknown in a preview while there is no NixOS to ask."""
+        """The facts of the host; unknown in a preview before the server is NixOS."""
         connection = self._args.server.connection
 
-        async def ask(arguments: list[Any]) -> HostFacts | Unreachable:
-            return await read_host_facts(*arguments[1:])
+        async def ask(arguments: dict[str, Any]) -> HostFacts | Unreachable:
+            # Empty where the operator's `--target` left it out.
+            if arguments.pop("keys") is None:
+                return Unreachable(asked_at="not asked")
+            return await read_host_facts(**arguments)
 
-        host = (connection.host, connection.private_key, connection.host_key)
-        return pulumi.Output.unsecret(pulumi.Output.all(keys.stdout, *host).apply(ask))
+        arguments = pulumi.Output.all(
+            keys=keys.stdout,
+            address=connection.host,
+            private_key=connection.private_key,
+            host_key=connection.host_key,
+            policy=self._args.policy_file.read_text(),
+        )
+        return pulumi.Output.unsecret(arguments.apply(ask))
+
+
+def _pushed(arguments: dict[str, Any]) -> str:
+    """The bundle of the push."""
+    return bundle(
+        {
+            "run.sh": (REMOTE / "push.sh").read_bytes(),
+            "tree.tar": tar(arguments["files"]),
+            # Not read on the host; it makes push run whenever deploy does.
+            "request.json": arguments["request"].encode(),
+            "age-key.txt": f"{arguments['age_key'].strip()}\n".encode(),
+        }
+    )
 
 
 def _request(arguments: dict[str, Any]) -> str:
+    """The stdin of deploy and confirm."""
     # The host does not read the server's id: with it, a server that took another's place is deployed to.
     request = deploy_request(tree_digest(arguments["files"]), arguments["facts"])
     return json.dumps(request | {"serverId": arguments["server_id"]})
 
 
 def deploy_request(digest: str, facts: HostFacts | Unreachable) -> dict[str, str]:
-    """What deploy and confirm get: the tree's digest, and a token that is new when there is a reason.
+    """The request to deploy: the tree's digest, and a token that is new when there is a reason.
 
-    The token that the host recorded with its last confirmed deploy means that nothing is to do. Any other
-    says why, and after how many deploys, so that a second attempt never looks like the first.
+    With the token that the host recorded at its last confirmed deploy, nothing is deployed. Any other token says why
+    there is a deploy, and after how many, so that a second attempt never looks like the first.
     """
     if isinstance(facts, Unreachable):
-        token = f"host not reached ({facts.since})"
-    elif facts.confirmed_digest == digest and not facts.differs:
+        token = f"host not reached ({facts.asked_at})"
+    elif facts.confirmed_digest == digest and not facts.drift:
         token = facts.confirmed_token
     else:
         changed = "configuration changed" if facts.confirmed_digest else "nothing deployed yet"
-        reason = facts.differs if facts.confirmed_digest == digest else changed
+        reason = "; ".join(facts.drift) if facts.confirmed_digest == digest else changed
         token = f"{reason} (after deploy {facts.deploys_begun})"
     return {"digest": digest, "token": token}
 
 
 def nix_files() -> dict[str, bytes]:
     """nix/ without its samples, and the scripts that run on the host, by their paths in /etc/nixos."""
-    found = (path for path in (PROGRAM / "nix").rglob("*") if path.is_file() and path.suffix != ".pyc")
-    nix = {path.relative_to(PROGRAM / "nix"): path for path in found}
+    paths = (path for path in (PROGRAM / "nix").rglob("*") if path.is_file() and path.suffix != ".pyc")
+    nix = {path.relative_to(PROGRAM / "nix"): path for path in paths}
     files = {str(at): path.read_bytes() for at, path in nix.items() if at.parts[0] not in SKIPPED}
     return files | {f"remote/{path.name}": path.read_bytes() for path in REMOTE.glob("*.sh")}
 
 
 def tree_digest(files: Mapping[str, bytes]) -> str:
-    """SHA-256 over what `sha256sum` prints for the sorted paths, as remote/digest.sh takes it on the host."""
+    """The SHA-256 of what `sha256sum` prints for the sorted paths, as remote/digest.sh computes it on the host."""
     lines = (f"{hashlib.sha256(files[path]).hexdigest()}  ./{path}\n" for path in sorted(files))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -10,17 +10,19 @@ import pulumi
 import pulumi_hcloud as hcloud
 from pulumi_command import remote
 
+from . import hetzner
 from .ending import Refusal
-from .rotation import accepted_keys
+from .rotation import AcceptedKeys, accepted_keys
+from .ssh import ServerKeys
 
 ANYONE = ("0.0.0.0/0", "::/0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerArgs:
-    """`deploy_key` and `host_key` are key pairs: the private half, secret, and the public line.
+    """`admin_networks` may reach SSH, anyone where there are none; they may leave out this program where told so.
 
-    Of the former keys, which a server may still have, only the halves that open a connection are needed.
+    `protect` keeps the server from being deleted, here and at Hetzner.
     """
 
     name: str
@@ -28,18 +30,15 @@ class ServerArgs:
     location: str
     admin_networks: Sequence[IPv4Network | IPv6Network]
     admin_networks_exclude_me: bool
-    deploy_key: tuple[pulumi.Output[str], str]
-    host_key: tuple[pulumi.Output[str], str]
-    former_deploy_key: pulumi.Output[str] | None = None
-    former_host_key: str | None = None
+    ssh_keys: ServerKeys
     protect: bool
 
 
 class Server(pulumi.ComponentResource):
     """A Debian server at addresses that outlive it, whose SSH host key is known before it boots.
 
-    `connection` has the configured keys, `deploy_key` and `host_key`; `connection_now` those that the server takes,
-    which may be the former ones.
+    `connection` has the configured keys, `ssh_keys`; `current_connection` those that the server accepts, which may be
+    the former ones.
     """
 
     Args = ServerArgs
@@ -47,50 +46,60 @@ class Server(pulumi.ComponentResource):
     ipv4: pulumi.Output[str]
     ipv6: pulumi.Output[str]
     connection: remote.ConnectionArgs
-    connection_now: remote.ConnectionArgs
-    deploy_key: tuple[pulumi.Output[str], str]
-    host_key: tuple[pulumi.Output[str], str]
+    current_connection: remote.ConnectionArgs
+    ssh_keys: ServerKeys
     admin_networks: Sequence[IPv4Network | IPv6Network]
 
     def __init__(self, name: str, args: ServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("headscale:index:Server", name, None, opts)
         self._args = args
+        look_ups = pulumi.InvokeOptions(parent=self)
+        # All resources with a name wait for the look-up.
+        self._checked_name = hetzner.look_up(look_ups).apply(self._possible)
         ipv4, ipv6 = self._primary_ip(f"{name}-ipv4", "ipv4"), self._primary_ip(f"{name}-ipv6", "ipv6")
+        ssh_key, firewall = self._ssh_key(f"{name}-ssh-key"), self._firewall(f"{name}-firewall")
         server = self._server(
             f"{name}-server",
-            ssh_keys=[self._ssh_key(f"{name}-ssh-key").id],
-            firewall_ids=[self._firewall(f"{name}-firewall").id.apply(int)],
+            ssh_keys=[ssh_key.id],
+            firewall_ids=[firewall.id.apply(int)],
             public_nets=[{"ipv4": ipv4.id.apply(int), "ipv6": ipv6.id.apply(int)}],
         )
-        self.deploy_key, self.host_key = args.deploy_key, args.host_key
+        hetzner.warn_of_leftovers(
+            {"server": [server], "primary-ip": [ipv4, ipv6], "firewall": [firewall], "ssh-key": [ssh_key]}, look_ups
+        )
+        self.ssh_keys = args.ssh_keys
         self.admin_networks = args.admin_networks
         self.server_id = server.id
-        server.status.apply(self._refuse_off)
         self.ipv4 = ipv4.ip_address
         self.ipv6 = ipv6.ip_network.apply(host_address)
-        self.connection = _connection(server.ipv4_address, args.deploy_key[0], args.host_key[1])
-        self.connection_now = self._connection_now(server.ipv4_address)
+        keys = args.ssh_keys
+        self.connection = _connection(server.ipv4_address, keys.deploy_key.private, keys.host_key.public)
+        self.current_connection = self._current_connection(server.ipv4_address)
         self.register_outputs({"serverId": self.server_id, "ipv4": self.ipv4, "ipv6": self.ipv6})
 
-    def _refuse_off(self, status: str) -> None:
-        """Nothing on a server that is off can be looked at or changed, and dialling it takes minutes."""
-        if status == "off":
-            name = self._args.name
-            raise Refusal(
-                f"the server {name} is off: `hcloud server poweron {name}` starts it, as Hetzner's console does"
-            )
+    def _possible(self, offer: hetzner.Offer) -> str:
+        """The server's name, once it is certain that Hetzner can carry out the order."""
+        args = self._args
+        order = hetzner.Order(
+            name=args.name, server_type=args.server_type, location=args.location, protect=args.protect
+        )
+        if problems := list(offer.refusals(order)):
+            raise Refusal("\n  ".join(problems))
+        for warning in offer.warnings(order):
+            pulumi.log.warn(warning, self)
+        return args.name
 
     def admits(self, address: str) -> bool:
-        """Whether SSH stays open to this address, or is meant to be closed to it."""
+        """True where SSH stays open to this address, or may be closed to it."""
         anyone = not address or not self.admin_networks or self._args.admin_networks_exclude_me
         return anyone or any(ip_address(address) in network for network in self.admin_networks)
 
     def _ssh_key(self, name: str) -> hcloud.SshKey:
-        public = self._args.deploy_key[1]
+        public = self._args.ssh_keys.deploy_key.public
         return hcloud.SshKey(
             name,
-            # Another key is another resource at Hetzner, made before the former one goes.
-            name=f"{self._args.name}-{hashlib.sha256(public.encode()).hexdigest()[:8]}",
+            # A new key is a new resource at Hetzner, created before the former one is deleted.
+            name=pulumi.Output.concat(self._checked_name, "-", hashlib.sha256(public.encode()).hexdigest()[:8]),
             public_key=public,
             opts=pulumi.ResourceOptions(parent=self),
         )
@@ -98,7 +107,7 @@ class Server(pulumi.ComponentResource):
     def _firewall(self, name: str) -> hcloud.Firewall:
         return hcloud.Firewall(
             name,
-            name=self._args.name,
+            name=self._checked_name,
             rules=_firewall_rules(self._args.admin_networks),
             opts=pulumi.ResourceOptions(parent=self),
         )
@@ -107,7 +116,7 @@ class Server(pulumi.ComponentResource):
         args = self._args
         return hcloud.Server(
             name,
-            name=args.name,
+            name=self._checked_name,
             server_type=args.server_type,
             image="debian-13",
             location=args.location,
@@ -117,8 +126,9 @@ class Server(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 protect=args.protect,
-                # Each of these replaces the server on any change; keys rotate on the host, through NixOS.
-                ignore_changes=["userData", "sshKeys", "image"],
+                # Each of the first three replaces the server on any change; keys rotate on the host, through NixOS.
+                # Backups that a person switches on at Hetzner are kept: switched off, all of them would be deleted.
+                ignore_changes=["userData", "sshKeys", "image", "backups"],
                 delete_before_replace=True,
             ),
             **attached,
@@ -127,27 +137,28 @@ class Server(pulumi.ComponentResource):
     def _primary_ip(self, name: str, kind: str) -> hcloud.PrimaryIp:
         return hcloud.PrimaryIp(
             name,
-            name=f"{self._args.name}-{kind}",
+            # Another location is another name: Hetzner does not delete addresses that a server has, so they go last.
+            name=pulumi.Output.concat(self._checked_name, "-", kind, "-", self._args.location),
             type=kind,
             location=self._args.location,
             auto_delete=False,
-            delete_protection=self._args.protect,
-            opts=pulumi.ResourceOptions(parent=self, protect=self._args.protect),
+            # Not protected: the server is, and without one, a location that is sold out can be left.
+            opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _connection_now(self, address: pulumi.Output[str]) -> remote.ConnectionArgs:
-        args = self._args
-        if not (args.former_deploy_key or args.former_host_key):
+    def _current_connection(self, address: pulumi.Output[str]) -> remote.ConnectionArgs:
+        keys = self._args.ssh_keys
+        if not (keys.former_deploy_key or keys.former_host_key):
             return self.connection
-        deploy_keys = [args.deploy_key[0], *([args.former_deploy_key] if args.former_deploy_key else [])]
-        host_keys = [args.host_key[1], *([args.former_host_key] if args.former_host_key else [])]
+        deploy_keys = [keys.deploy_key.private, *([keys.former_deploy_key] if keys.former_deploy_key else [])]
+        host_keys = [keys.host_key.public, *([keys.former_host_key] if keys.former_host_key else [])]
 
-        async def ask(arguments: dict[str, Any]) -> tuple[str, str]:
+        async def ask(arguments: dict[str, Any]) -> AcceptedKeys:
             return await accepted_keys(**arguments, host_keys=host_keys)
 
-        asked = pulumi.Output.all(address=address, private_keys=pulumi.Output.all(*deploy_keys))
-        keys: pulumi.Output[tuple[str, str]] = asked.apply(ask)
-        return _connection(address, keys[0], keys[1])
+        arguments = pulumi.Output.all(address=address, private_keys=pulumi.Output.all(*deploy_keys))
+        accepted: pulumi.Output[AcceptedKeys] = arguments.apply(ask)
+        return _connection(address, accepted.deploy_key, accepted.host_key)
 
 
 def _connection(
@@ -190,7 +201,7 @@ def _user_data(args: ServerArgs) -> pulumi.Output[str]:
 
     Secret, since it holds a private key. JSON is YAML, so the data needs no template.
     """
-    private, public = args.host_key
+    private, public = args.ssh_keys.host_key
     mark = {"path": "/etc/become-nixos.allow", "content": f"{args.name}\n", "permissions": "0600"}
     cloud_config = {
         "ssh_deletekeys": True,

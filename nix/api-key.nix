@@ -1,4 +1,4 @@
-# headscale has no import of API keys: the key of the SOPS file is made known to it by its hash.
+# headscale cannot import an API key: the hash of the one in the SOPS file is written into its database.
 {
   config,
   lib,
@@ -6,6 +6,7 @@
   ...
 }:
 let
+  api = "http://127.0.0.1:${toString config.services.headscale.port}";
   register = pkgs.writeShellApplication {
     name = "register-api-key";
     runtimeInputs = [
@@ -18,8 +19,38 @@ let
     ];
     text = builtins.readFile ./register-api-key.sh;
   };
+  check = pkgs.writeShellApplication {
+    name = "check-api-key";
+    runtimeInputs = [
+      pkgs.coreutils
+      pkgs.systemd
+    ];
+    text = builtins.readFile ./check-api-key.sh;
+  };
+  drift = pkgs.writeShellApplication {
+    name = "api-key-drift";
+    runtimeEnv.API = api;
+    runtimeEnv.KEY = config.sops.secrets.headscale_api_key.path;
+    runtimeInputs = [
+      pkgs.curl
+      pkgs.gnused
+    ];
+    text = builtins.readFile ./api-key-drift.sh;
+  };
+  again = pkgs.writeShellApplication {
+    name = "register-api-key-again";
+    runtimeInputs = [
+      drift
+      pkgs.systemd
+    ];
+    text = builtins.readFile ./register-api-key-again.sh;
+  };
 in
 {
+  environment.etc."deployment/checks/headscale-api-key".source = lib.getExe check;
+  environment.etc."deployment/drift/headscale-api-key".source = lib.getExe drift;
+  environment.etc."deployment/after/headscale-api-key".source = lib.getExe again;
+
   systemd.services.headscale-api-key = {
     description = "Make headscale know the API key of the SOPS file";
     wantedBy = [
@@ -28,11 +59,11 @@ in
     ];
     after = [ "headscale.service" ];
     # Not `requires`, and below not `oneshot`: a headscale that fails again and again would keep every switch waiting for
-    # this unit. A deploy looks at it by itself.
+    # this unit. A deploy's check looks at it.
     wants = [ "headscale.service" ];
     # A headscale that starts may have lost its database, and the key with it.
     partOf = [ "headscale.service" ];
-    environment.API = "http://127.0.0.1:${toString config.services.headscale.port}";
+    environment.API = api;
     environment.DATABASE = config.services.headscale.settings.database.sqlite.path;
     serviceConfig = import ./sandbox.nix // {
       Type = "exec";

@@ -1,4 +1,4 @@
-# What headscale and nginx may touch, whatever makes them try. The units are confined, not the programs: the operator's own
+# Confine the files and capabilities of headscale and nginx. The units are confined, not the programs: the operator's own
 # `headscale` command may write its output to any file.
 let
   confined = profile: {

@@ -25,7 +25,6 @@
     config.services.headscale.package
     pkgs.curl
     pkgs.jq
-    pkgs.mkpasswd
     pkgs.openssl
     pkgs.sqlite
   ];

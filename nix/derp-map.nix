@@ -1,6 +1,5 @@
-# Tailscale's relays as a file: from headscale's source at first, then refreshed daily, and never by a bad map.
+# Tailscale's relays as a file: from Tailscale's source at first, then refreshed daily, and never by a bad map.
 {
-  config,
   lib,
   pkgs,
   ...
@@ -8,7 +7,7 @@
 let
   name = "derp-map";
   map = "/var/lib/${name}/derp.yaml";
-  packaged = "${config.services.headscale.package}/share/headscale/derp.yaml";
+  packaged = pkgs.callPackage ./packages/derp-map.nix { };
   refresh = pkgs.writeShellApplication {
     name = "refresh-derp-map";
     runtimeInputs = [
@@ -38,6 +37,11 @@ in
     group = name;
   };
   users.groups.${name} = { };
+
+  # What Tailscale refuses is not the configuration's fault.
+  environment.etc."deployment/may-fail/derp-map".text = ''
+    derp-map\.service
+  '';
 
   # Not at boot and not when one was missed: a map of yesterday is a good map.
   systemd.timers.${name} = {

@@ -1,4 +1,4 @@
-# Who guesses keys, or goes on when refused, loses the ports where it was tried, for twice as long each time.
+# An address that guesses keys, or continues where it is refused, is banned from these ports, each time for twice as long.
 {
   config,
   deployment,
@@ -10,7 +10,7 @@ let
   # "0.0.0.0/0" among them would switch every jail off.
   admins = lib.filter (network: !lib.hasSuffix "/0" network) deployment.adminNetworks;
   ipv6Admins = lib.filter (lib.hasInfix ":") admins;
-  # Whose neighbours in the network may be banned.
+  # Their neighbours in the same network may be banned.
   spared = lib.optionalString (
     ipv6Admins != [ ]
   ) "ip6 saddr != \\{ ${lib.concatStringsSep ", " ipv6Admins} \\} ";

@@ -1,4 +1,4 @@
-# The UI's host: its files, and beside them the part of the API that it calls. headscale sends no CORS headers.
+# The web interface's host: its files, and the part of the API that it calls, since headscale sends no CORS headers.
 {
   config,
   deployment,
@@ -23,6 +23,12 @@ in
       ~^/api/ no-store;
     }
   '';
+
+  environment.etc."deployment/checks/headscale-ui".source = import ./check-website.nix {
+    inherit lib pkgs;
+    name = deployment.uiName;
+    page = "/web/";
+  };
 
   services.nginx.virtualHosts.${deployment.uiName} = {
     enableACME = true;

@@ -12,7 +12,7 @@
     linkConfig.RequiredForOnline = "routable";
   };
 
-  # There is one way out, and nobody on the link may tell another.
+  # There is one gateway, and nothing on the link may announce another.
   boot.kernel.sysctl = {
     "net.ipv4.conf.*.accept_redirects" = false;
     "net.ipv6.conf.*.accept_redirects" = false;
@@ -25,8 +25,8 @@
       443
     ];
     allowedUDPPorts = [ 3478 ];
-    # Who may reach SSH is decided in one place, Hetzner's firewall. A host that decided as well would go on admitting
-    # the former networks of an operator who has moved, and the deploy that admits the new ones could not arrive.
+    # Only Hetzner's firewall restricts SSH. A host that did as well would still admit the former networks of an
+    # operator who has moved, and the deploy that admits the new ones could not arrive.
     extraInputRules = ''
       iifname "en*" tcp dport 22 accept
       iifname "eth*" tcp dport 22 accept

@@ -1,4 +1,4 @@
-# How NGINX starts and takes another configuration: devices' connections outlive both, and what fails is seen.
+# How NGINX starts and reloads: devices' connections survive a reload, and a failed one is noticed.
 {
   config,
   lib,
@@ -14,6 +14,11 @@ let
   };
 in
 {
+  # NGINX that is just being started dies of a reload, and is started again by systemd.
+  environment.etc."deployment/retry/nginx".text = ''
+    nginx-config-reload.service nginx.service
+  '';
+
   systemd.services = {
     nginx = {
       # nixpkgs names the certificates here, so that another name would be a changed unit, which is restarted.
@@ -26,7 +31,7 @@ in
       serviceConfig = {
         # NGINX that has not yet started its workers dies of a reload, and answers no certificate authority.
         ExecStartPost = "${lib.getExe workers} started";
-        # NGINX takes the signal in any case, and goes on as before if it cannot do what the configuration says.
+        # NGINX accepts the signal in any case, and keeps its former configuration where it cannot apply the new one.
         ExecReload = lib.mkMerge [
           (lib.mkBefore [ "${lib.getExe workers} remember" ])
           (lib.mkAfter [ "${lib.getExe workers} renewed" ])

@@ -14,7 +14,7 @@ workers() {
   done 2>/dev/null
 }
 
-# has_new FORMER: whether a worker takes connections that is none of the FORMER ones.
+# has_new FORMER: whether a worker takes connections that is not one of the FORMER ones.
 has_new() {
   for worker in $(workers); do
     [[ " $1 " == *" $worker "* ]] || return 0
@@ -27,8 +27,8 @@ fail() {
   exit 1
 }
 
-# await WHAT FORMER: whether the master lives is not asked, since until it has become NGINX it is somebody else's process,
-# which is not to be seen from here.
+# await FAILURE FORMER: whether the master lives is not asked: until it has become NGINX it is a process of another user, which
+# is not visible from here.
 await() {
   for _ in {1..500}; do
     ! has_new "$2" || return 0

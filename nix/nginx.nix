@@ -1,5 +1,29 @@
-# What the hosts share. Each host's own part stands with its service.
-{ deployment, lib, ... }:
+# The configuration that the virtual hosts share. Each host is in the file of its service.
+{
+  deployment,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  application =
+    name: inputs:
+    pkgs.writeShellApplication {
+      inherit name;
+      runtimeInputs = inputs ++ [
+        pkgs.coreutils
+        pkgs.openssl
+      ];
+      text = builtins.readFile ./${name}.sh;
+    };
+  drift = application "certificates-drift" [ ];
+  warnings = application "certificates-warnings" [ ];
+  again = application "order-certificates-again" [
+    drift
+    pkgs.gnused
+    pkgs.systemd
+  ];
+in
 {
   services.nginx = {
     enable = true;
@@ -9,8 +33,8 @@
     recommendedOptimisation = true;
 
     appendConfig = ''
-      # A worker of before a reload ends with its last connection, and until then takes 4 MB. Devices stay connected for
-      # days: cut off earlier, all of them would come back at once after each change and each renewed certificate.
+      # After a reload an old worker ends with its last connection, and until then takes 4 MB. Devices stay connected for
+      # days: cut off earlier, all of them would reconnect at once after each change and each renewed certificate.
       worker_shutdown_timeout 7d;
       worker_rlimit_nofile 16384;
     '';
@@ -18,8 +42,10 @@
       worker_connections 4096;
     '';
     clientMaxBodySize = "64k";
+    # Names of 47 letters are too long for nginx's own size, and it does not start; this holds for the longest.
+    serverNamesHashBucketSize = 512;
     commonHttpConfig = ''
-      # Who has one IPv6 address has the other 2^64 of its network as well.
+      # A client with one IPv6 address has the other 2^64 of its network as well.
       map $binary_remote_addr $client {
         "~(?s)^(?<network>.{8}).{8}$" $network;
         default $binary_remote_addr;
@@ -61,8 +87,8 @@
         default 0;
       }
 
-      # What fail2ban counts. An admin's address stays apart from its neighbours in the network; without a key, 401 is no
-      # guess.
+      # What fail2ban counts. An admin's address is counted apart from its neighbours in the network; a 401 without a key
+      # is not a guess.
       geo $is_admin {
         default 0;
         ${lib.concatMapStringsSep "\n" (network: "${network} 1;") deployment.adminNetworks}
@@ -83,13 +109,22 @@
       access_log /var/log/nginx/access.log without_query;
     '';
 
-    # Who calls by address, or by a name that is not ours, gets neither an answer nor a certificate.
+    # A request by address, or by another name, gets neither an answer nor a certificate.
     virtualHosts."_" = {
       default = true;
       rejectSSL = true;
       locations."/".return = "444";
     };
   };
+
+  environment.etc."deployment/drift/certificates".source = lib.getExe drift;
+  environment.etc."deployment/warnings/certificates".source = lib.getExe warnings;
+  environment.etc."deployment/after/certificates".source = lib.getExe again;
+
+  # What a certificate authority refuses is not the configuration's fault.
+  environment.etc."deployment/may-fail/certificates".text = ''
+    acme-order-renew-.*\.service
+  '';
 
   security.acme = {
     acceptTerms = true;

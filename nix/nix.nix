@@ -18,8 +18,8 @@ in
   };
   nix.channel.enable = false;
 
-  # By number, since by age (--delete-older-than) a host that nobody deployed to for a while loses every way back.
-  # As many as the boot menu shows, so that none of its entries leads nowhere.
+  # By number: by age (--delete-older-than), a host that was not deployed to for a while loses all former generations.
+  # As many as the boot menu shows, so that each of its entries boots.
   nix.gc.automatic = true;
   nix.gc.dates = "weekly";
   systemd.services.nix-gc.serviceConfig.ExecStartPre =

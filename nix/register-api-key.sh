@@ -15,8 +15,8 @@ status() {
     curl --silent --output /dev/null --write-out '%{http_code}' --max-time 10 -H @- "$API/api/v1/user" || true
 }
 
-# A deploy waits for headscale for 60 s, this unit for 100 s, whatever becomes of the clock meanwhile; each look takes
-# processor time from the start that it waits for.
+# A deploy waits for headscale for 60 s, this unit for 100 s even if the clock steps; each look takes processor time from the
+# start that it waits for.
 wait_for_answer() {
   for look in {1..90}; do
     answer=$(status)
@@ -39,7 +39,7 @@ expire_former() {
   [ -s "$remembered" ] || return 0
   former=$(cat "$remembered")
   [ "$former" != "$prefix" ] || return 0
-  # A restored database need not know it.
+  # A restored database may not have it.
   [ "$(sqlite3 -cmd '.timeout 10000' "$DATABASE" "select count(*) from api_keys where prefix = '$former'")" != 0 ] ||
     return 0
   echo "expiring the former key $former"
@@ -54,7 +54,7 @@ secret=${BASH_REMATCH[2]}
 wait_for_answer
 if [ "$answer" != 200 ]; then
   [ "$prefix" != "$(cat "$remembered" 2>/dev/null)" ] ||
-    echo "headscale does not know the key $prefix any more: its database is another"
+    echo "headscale does not know the key $prefix any more: it has another database"
   echo "registering the key $prefix"
   register
   answer=$(status)

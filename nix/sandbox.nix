@@ -1,4 +1,4 @@
-# What no oneshot unit of ours needs. Each says itself which capabilities, addresses and directories it does need.
+# The sandbox of this configuration's own oneshot units. Each adds the capabilities, addresses and directories it needs.
 {
   LockPersonality = true;
   MemoryDenyWriteExecute = true;

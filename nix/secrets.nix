@@ -1,4 +1,4 @@
-# What the stack's SOPS file holds lies under /run/secrets once the host's age key has opened it.
+# sops-nix decrypts the stack's SOPS file with the host's age key into /run/secrets.
 {
   sops.defaultSopsFile =
     if builtins.pathExists ./secrets/headscale.yaml then

@@ -2,7 +2,7 @@
 {
   services.openssh = {
     enable = true;
-    # Opened by network.nix, to whom it should be.
+    # network.nix opens it.
     openFirewall = false;
     authorizedKeysInHomedir = false;
     # The new deploy key, until the deploy that makes it one of those below is confirmed.
@@ -21,7 +21,7 @@
       KbdInteractiveAuthentication = false;
       DisableForwarding = true;
 
-      # Post-quantum where the client can. OpenSSH before 9.9 has no ML-KEM, Go has no sntrup.
+      # Post-quantum where the client can. OpenSSH before 9.9 lacks ML-KEM, Go lacks sntrup.
       KexAlgorithms = [
         "mlkem768x25519-sha256"
         "sntrup761x25519-sha512"

@@ -1,29 +1,20 @@
-# undo-deployment SYSTEM: ends the deploy that waits to be confirmed; from now on SYSTEM runs. A headscale that went
-# before another version started has its database of then back: it does not understand what a later version made of it.
-# headscale must not be running. Run again after a crash, it begins anew.
+# undo-deployment RUNNING: ends the deploy that waits to be confirmed, where RUNNING is the system that runs from now on. Where
+# that is not the deployed one, each service's data of before come back; none of these services must be running. A system on
+# trial, which had to be booted, goes on waiting. Run again after a crash, it begins again.
 
 state=/var/lib/deployment
 pending=$state/pending.json
-database=/var/lib/headscale/db.sqlite
-
-put_database_back() {
-  cp "$state/before.sqlite" "$database.new"
-  chown --reference="$database" "$database.new"
-  chmod --reference="$database" "$database.new"
-  rm -f "$database-wal" "$database-shm"
-  mv "$database.new" "$database"
-}
-
-other_headscale() {
-  [ "$(jq -r '.headscale.before == .headscale.after' "$pending")" != true ]
-}
 
 [ -e "$pending" ] || exit 0
-if [ "$(readlink -f "$1")" != "$(jq -r .system "$pending")" ]; then
-  [ -e "$state/reason" ] || echo "the server was rebooted before the deploy was confirmed" >"$state/reason"
-  if other_headscale && [ -e "$state/before.sqlite" ]; then
-    echo "putting the database of before the deploy back"
-    put_database_back
-  fi
+running=$(readlink -f "$1")
+system=$(jq -r .system "$pending")
+if [ "$running" = "$system" ] && [ -e "$state/trial" ]; then
+  exit 0
 fi
-rm "$pending"
+if [ "$running" != "$system" ]; then
+  [ -e "$state/reason" ] || echo "the server was rebooted before the deploy was confirmed" >"$state/reason"
+  for data in "$system"/etc/deployment/data/*; do
+    [ ! -x "$data" ] || "$data" restore "$state/before" "$(jq -r .previous "$pending")" "$system"
+  done
+fi
+rm -f "$state/trial" "$pending"

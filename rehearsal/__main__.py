@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from rehearsal import doctor
+from rehearsal.setup import doctor
 
 SHELL = ["bash", "--norc"]
 PLACES = "laptop, phone, server, or operator, where `pulumi` is ready to use"
@@ -45,7 +45,9 @@ def _stories() -> list[str]:
 
 def _obey(args: argparse.Namespace) -> int:
     # Not at the top: on other systems than Linux these do not even import, and the doctor could not say so.
-    from rehearsal import capsule, job, living
+    from rehearsal import job
+    from rehearsal.living import commands as living
+    from rehearsal.sandbox import capsule
 
     if capsule.inside() and os.getpid() != 1:
         raise SystemExit("This is inside a rehearsal already; leave it and try again outside.")
@@ -71,7 +73,7 @@ def _obey(args: argparse.Namespace) -> int:
 def _command(argv: list[str]) -> list[str]:
     command = argv[1:] if argv[:1] == ["--"] else argv
     if not command:
-        raise SystemExit("run: there is no command to run; `shell` opens a shell")
+        raise SystemExit("run: a command is missing; `shell` opens a shell")
     return command
 
 

@@ -1,37 +1,39 @@
-"""What runs in a capsule: a story from its set-up to its table, and the life that `up` leaves running."""
+"""The work in a capsule: a story from its set-up to its table, and the life that `up` leaves running."""
 
 import os
 import platform
 import sys
 import time
 
-from rehearsal import capsule, life, stories
+from rehearsal import stories
+from rehearsal.living import service as life
 from rehearsal.report import Report
-from rehearsal.wait import lateness
+from rehearsal.sandbox import capsule
+from rehearsal.sandbox.wait import lateness
 from rehearsal.world import prepare, world
 
 
 def main(story: str = "main") -> int:
-    begun = time.monotonic()
+    start = time.monotonic()
     if not capsule.inside():
         # Set-up needs the machine's own network; inside the capsule there is no way out.
         prepare(say)
-        say(f"set-up took {time.monotonic() - begun:.1f} s")
+        say(f"set-up took {time.monotonic() - start:.1f} s")
     return rehearse(capsule.enter(), story)
 
 
 def rehearse(run: capsule.Run, story: str) -> int:
-    begun, report = time.monotonic(), Report()
+    start, report = time.monotonic(), Report()
     try:
-        told = stories.story(story)
-        with world(run, prepare(say), say, told.program(run)) as everything:
-            told(everything, report).tell()
+        kind = stories.story(story)
+        with world(run, prepare(say), say, kind.program(run)) as everything:
+            kind(everything, report).tell()
     except Exception as error:
         print(f"\nThe rehearsal stopped: {error}\n", file=sys.stderr)
         raise
     finally:
         print(f"\n{report.table()}\n")
-        print(f"rehearsed in {time.monotonic() - begun:.1f} s on {platform.machine()}")
+        print(f"rehearsed in {time.monotonic() - start:.1f} s on {platform.machine()}")
         print(f"waits noticed their facts at most {lateness():.1f} s late, all together")
     return 0
 

@@ -1,4 +1,4 @@
-"""What a run says: one line as each thing is proven, and a table of all of them at the end."""
+"""The report of a run: one line as each thing is proven, and a table of all of them at the end."""
 
 import time
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class Report:
         """Times a step. What the body puts into the line's `note` stands in the table."""
         print(f"           ...       {what}", flush=True)
         line = Line(what, "failed", 0.0)
-        begun = time.monotonic()
+        start = time.monotonic()
         try:
             yield line
             line.verdict = "proven" if line.verdict == "failed" else line.verdict
@@ -39,7 +39,7 @@ class Report:
             line.note = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
             raise
         finally:
-            line.seconds = time.monotonic() - begun
+            line.seconds = time.monotonic() - start
             self.lines.append(line)
             print(line, flush=True)
 

@@ -1,4 +1,4 @@
-"""What all stories share: a stack, its first `pulumi up`, devices that join, looks at it from outside."""
+"""The base of all stories: a stack, its first `pulumi up`, devices that join, looks at it from outside."""
 
 import ssl
 import time
@@ -10,12 +10,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from rehearsal.capsule import Run
-from rehearsal.devices import Device
-from rehearsal.keys import StackSecrets, public_key
-from rehearsal.processes import check
+from rehearsal.operator.keys import StackSecrets, public_key
+from rehearsal.operator.stack import PROGRAM, Outcome
+from rehearsal.people.devices import Device
 from rehearsal.report import Report
-from rehearsal.stack import PROGRAM, Outcome
+from rehearsal.sandbox.capsule import Run
+from rehearsal.sandbox.processes import check
 from rehearsal.world import World
 
 HEADSCALE, UI = "headscale.example.org", "headscale-ui.example.org"
@@ -44,7 +44,7 @@ class Story:
         raise NotImplementedError
 
     def up(self) -> None:
-        """Where a story begins that is not about the first `pulumi up`."""
+        """Begin a story that is not about the first `pulumi up`."""
         with self.report.step("`pulumi up` creates every resource") as line:
             self.begun = time.monotonic()
             outcome = self.world.stack.up()
@@ -55,10 +55,10 @@ class Story:
     def joined(self, *names: str) -> Iterator[list[Device]]:
         """Devices of these names, on the tailnet until the block ends."""
         with ExitStack() as end:
-            found = [end.enter_context(self.world.device(name)) for name in names]
+            matches = [end.enter_context(self.world.device(name)) for name in names]
             with self.report.step(f"{', '.join(names)} join"), ThreadPoolExecutor() as pool:
-                list(pool.map(lambda device: device.join(self.outputs["joinCommand"]), found))
-            yield found
+                list(pool.map(lambda device: device.join(self.outputs["joinCommand"]), matches))
+            yield matches
 
     def log_in(self, secrets: StackSecrets | None = None) -> None:
         """A new SSH connection with the deploy key of these secrets, to the host that has their host key."""

@@ -13,19 +13,23 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from rehearsal import devices, image, keys, plugins, programs
-from rehearsal.acme import acme
-from rehearsal.capsule import Run
+from rehearsal import plugins
 from rehearsal.emulators.api import serve
 from rehearsal.emulators.cloudflare import Cloudflare
 from rehearsal.emulators.hetzner import Hetzner
-from rehearsal.keys import StackSecrets
-from rehearsal.leaks import forms
-from rehearsal.machines import Machines
-from rehearsal.names import names
-from rehearsal.network import internet
-from rehearsal.stack import PROGRAM, Stack
-from rehearsal.wait import eventually
+from rehearsal.internet.acme import acme
+from rehearsal.internet.dns import names
+from rehearsal.internet.network import internet
+from rehearsal.operator import keys
+from rehearsal.operator.keys import StackSecrets
+from rehearsal.operator.leaks import forms
+from rehearsal.operator.stack import PROGRAM, Stack
+from rehearsal.people import devices
+from rehearsal.sandbox.capsule import Run
+from rehearsal.sandbox.wait import eventually
+from rehearsal.server.host import Headscale, Host
+from rehearsal.server.machines import Machines
+from rehearsal.setup import image, programs
 
 ZONE = {"example.org": "5b9e2f0c1d3a4e6f8a7b6c5d4e3f2a1b"}
 HETZNER_PORT, CLOUDFLARE_PORT = 8001, 8002
@@ -34,7 +38,7 @@ WRITTEN_BY_DEPLOYS = ("/etc/nixos", "/nix/var/nix/profiles", "/var/lib/deploymen
 
 @dataclass(frozen=True)
 class Prepared:
-    """What set-up made: `layers` is the server's disk image, the highest layer first."""
+    """The products of set-up: `layers` is the server's disk image, the highest layer first."""
 
     programs: Path
     layers: tuple[Path, Path]
@@ -65,11 +69,13 @@ class World:
     ca_bundle: Path
     homes: Iterator[int] = field(default_factory=lambda: count(1))
 
-    def console(self, *argv: str) -> str:
-        """What a command prints on the server, where it must succeed."""
-        done = self.machines.run(self.server_id, argv)
-        assert done.returncode == 0, f"{' '.join(argv)} on the server: {done.returncode}: {done.stderr.strip()}"
-        return done.stdout.strip()
+    @property
+    def host(self) -> Host:
+        return Host(self.machines, lambda: self.server_id)
+
+    @property
+    def headscale(self) -> Headscale:
+        return Headscale(self.host)
 
     @property
     def server_id(self) -> int:
@@ -95,57 +101,63 @@ class World:
             ca_bundle=self.ca_bundle,
         )
 
+    def office(self, names: Sequence[str]) -> AbstractContextManager[list[devices.Device]]:
+        return devices.workplaces(
+            names,
+            number=next(self.homes),
+            run=self.run,
+            programs=self.prepared.programs,
+            ca_bundle=self.ca_bundle,
+        )
+
     def host_snapshot(self) -> set[str]:
         """Every file that a deploy writes, with the time of its last change, and headscale's users and keys."""
-        files = self.console("find", *WRITTEN_BY_DEPLOYS, "-printf", "%p %T@ %C@\n").splitlines()
-        users = self.console("headscale", "users", "list", "--output", "json")
-        keys = self.console("headscale", "preauthkeys", "list", "--output", "json")
+        files = self.host.run("find", *WRITTEN_BY_DEPLOYS, "-printf", "%p %T@ %C@\n").splitlines()
+        users = self.host.run("headscale", "users", "list", "--output", "json")
+        keys = self.host.run("headscale", "preauthkeys", "list", "--output", "json")
         return {*files, users, json.dumps([(key["id"], key.get("expiration")) for key in json.loads(keys)])}
-
-    def deploys_begun(self) -> int:
-        return int(self.console("cat", "/var/lib/deployment/begun"))
 
     def dialled_late(self) -> float:
         """Seconds between NixOS's sshd listening for the first time and the first login of `pulumi up`."""
-        lines = self.console("journalctl", "--boot", "--unit", "sshd", "--output", "json").splitlines()
+        lines = self.host.run("journalctl", "--boot", "--unit", "sshd", "--output", "json").splitlines()
         entries = [json.loads(line) for line in lines]
         return (_first(entries, "Accepted publickey") - _first(entries, "Server listening")) / 1e6
 
     @contextmanager
     def boot_loader_read_only(self) -> Iterator[None]:
         """Activating a system still works, making it the boot default does not."""
-        self.console("mount", "--bind", "--options", "ro", "/boot", "/boot")
+        self.host.run("mount", "--bind", "--options", "ro", "/boot", "/boot")
         try:
             yield
         finally:
-            self.console("umount", "/boot")
+            self.host.run("umount", "/boot")
 
     @contextmanager
     def other_host_key(self) -> Iterator[None]:
         """While it lasts, the server shows a host key that is not the stack's."""
         key = "/etc/ssh/ssh_host_ed25519_key"
-        self.console("mkdir", "-p", "/run/other")
-        self.console("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/run/other/key")
-        self.console("mount", "--bind", "/run/other/key", key)
-        self.console("mount", "--bind", "/run/other/key.pub", f"{key}.pub")
-        self.console("systemctl", "restart", "sshd.service")
+        self.host.run("mkdir", "-p", "/run/other")
+        self.host.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/run/other/key")
+        self.host.run("mount", "--bind", "/run/other/key", key)
+        self.host.run("mount", "--bind", "/run/other/key.pub", f"{key}.pub")
+        self.host.restart("sshd.service")
         try:
             yield
         finally:
-            self.console("umount", key, f"{key}.pub")
-            self.console("systemctl", "restart", "sshd.service")
+            self.host.run("umount", key, f"{key}.pub")
+            self.host.restart("sshd.service")
 
     def look_for_secrets(self, outputs: dict[str, Any]) -> int:
-        """How many secrets were looked for in everything below the state's directory; finding one is an error."""
+        """The number of secrets looked for in everything below the state's directory; finding one is an error."""
         own = self.secrets
-        made = (own.api_key, own.noise_key, own.host_age_key, *outputs["preauthKeys"].values())
+        secrets_of_stack = (own.api_key, own.noise_key, own.host_age_key, *outputs["preauthKeys"].values())
         keys = (own.deploy_key, own.ssh_host_key)
         # What a private key's lines have in common with no other key stands in the last full one.
-        looked_for = [*made, *(key.splitlines()[-3] for key in keys)]
+        looked_for = [*secrets_of_stack, *(key.splitlines()[-3] for key in keys)]
         state = [path.read_text() for path in (self.stack.directory / "state").rglob("*.json*")]
-        assert any("nixos-push" in text for text in state), "there is no state to look into"
-        found = [form for secret in looked_for for form in forms(secret) if any(form in text for text in state)]
-        assert not found, f"the state holds {len(found)} secrets in clear or in base64"
+        assert any("nixos-push" in text for text in state), "the state is empty"
+        matches = [form for secret in looked_for for form in forms(secret) if any(form in text for text in state)]
+        assert not matches, f"the state holds {len(matches)} secrets in clear or in base64"
         return len(looked_for)
 
     def edit_secret(self, name: str, value: str) -> None:
@@ -159,34 +171,43 @@ class World:
         subprocess.run(command, env=self.stack.environment, check=True)
 
     def unit_changes(self) -> dict[str, str]:
-        """When each active service of the configuration last changed its state: a restart moves it, and a reload."""
-        wanted = "--property=Id,ActiveState,StateChangeTimestampMonotonic"
-        own = self.console("sh", "-c", "cd /run/current-system/etc/systemd/system && ls -d *.service").split()
-        shown = self.console("systemctl", "show", wanted, *own).split("\n\n")
-        units = [dict(line.split("=", 1) for line in block.splitlines()) for block in shown]
+        """The time of each active service's last change of state: a restart moves it, and a reload."""
+        expected = "--property=Id,ActiveState,StateChangeTimestampMonotonic"
+        own = self.host.run("sh", "-c", "cd /run/current-system/etc/systemd/system && ls -d *.service").split()
+        output = self.host.run("systemctl", "show", expected, *own).split("\n\n")
+        units = [dict(line.split("=", 1) for line in block.splitlines()) for block in output]
         return {u["Id"]: u["StateChangeTimestampMonotonic"] for u in units if u["ActiveState"] == "active"}
 
     def delete_server(self) -> str:
         """Delete the server at Hetzner, past Pulumi; the code of the refusal, empty when it is deleted."""
-        return self._order("DELETE", "")
+        return self._refusal("DELETE", f"servers/{self.server_id}")
 
     def switch_server(self, on: bool) -> str:
         """Switch the server on or off at Hetzner, past Pulumi, and wait for it."""
-        refusal = self._order("POST", f"/actions/power{'on' if on else 'off'}")
-        wanted = "running" if on else "off"
+        refusal = self._refusal("POST", f"servers/{self.server_id}/actions/power{'on' if on else 'off'}")
+        expected = "running" if on else "off"
         server = self.hetzner.project.servers[self.server_id]
-        eventually(lambda: server.status == wanted, f"the server to be {wanted}", timeout=30)
+        eventually(lambda: server.status == expected, f"the server to be {expected}", timeout=30)
         return refusal
 
-    def _order(self, method: str, path: str) -> str:
+    def ask_hetzner(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The answer of Hetzner's API to the stack's token, past Pulumi; empty where there is nothing to say."""
         token = self.stack.environment["HCLOUD_TOKEN"]
-        url = f"http://127.0.0.1:{HETZNER_PORT}/v1/servers/{self.server_id}{path}"
-        request = urllib.request.Request(url, method=method, headers={"Authorization": f"Bearer {token}"})
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{HETZNER_PORT}/v1/{path}",
+            method=method,
+            data=json.dumps(body).encode() if body else None,
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
         try:
-            urllib.request.urlopen(request).close()
+            with urllib.request.urlopen(request) as answer:
+                return json.loads(answer.read() or "{}")  # type: ignore[no-any-return]
         except urllib.error.HTTPError as refusal:
-            return str(json.load(refusal)["error"]["code"])
-        return ""
+            return json.load(refusal)  # type: ignore[no-any-return]
+
+    def _refusal(self, method: str, path: str) -> str:
+        """The code with which Hetzner refuses; empty when it does not."""
+        return str(self.ask_hetzner(method, path).get("error", {}).get("code", ""))
 
     def leftovers(self) -> list[str]:
         return [*self.hetzner.leftovers(), *self.cloudflare.leftovers()]
@@ -226,12 +247,12 @@ def _stack(run: Run, prepared: Prepared, say: Callable[[str], None], program: Pa
 
 
 def _first(entries: list[dict[str, str]], words: str) -> int:
-    """When the journal has these words first, in microseconds."""
+    """The time of the first journal entry with these words, in microseconds."""
     return next(int(entry["__REALTIME_TIMESTAMP"]) for entry in entries if words in entry["MESSAGE"])
 
 
 def scan_host_key(address: str) -> str:
     """The ed25519 host key that `address` shows, as in a public key file."""
     scan = ["ssh-keyscan", "-T", "5", "-t", "ed25519", address]
-    shown = subprocess.run(scan, check=True, capture_output=True, text=True).stdout
-    return " ".join(shown.split()[1:3])
+    output = subprocess.run(scan, check=True, capture_output=True, text=True).stdout
+    return " ".join(output.split()[1:3])

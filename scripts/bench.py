@@ -1,4 +1,4 @@
-"""What a preview without changes costs, against that of an empty program.
+"""The time of a preview without changes, against that of an empty program.
 
 In one world, with the server deployed, previews of both programs alternate; the empty one is a copy of this project in
 which __main__.py has no line. Parts of the difference have measurements of their own: imports in fresh interpreters,
@@ -20,15 +20,16 @@ from statistics import median
 from subprocess import PIPE
 
 from components.host_facts import HostFacts, read_host_facts
-from rehearsal import capsule, plugins
+from rehearsal import plugins
 from rehearsal.job import say
-from rehearsal.keys import public_key
-from rehearsal.stack import NAME, PROGRAM, Stack
+from rehearsal.operator.keys import public_key
+from rehearsal.operator.stack import NAME, PROGRAM, Stack
+from rehearsal.sandbox import capsule
 from rehearsal.world import World, prepare, world
 
-FEWEST, WANTED = 5, 2.0
+FEWEST, LARGEST_RATIO = 5, 2.0
 IMPORTED = "config, components, asyncssh"
-IMPORT = f"import pulumi, time; begun = time.perf_counter(); import {IMPORTED}; print(time.perf_counter() - begun)"
+IMPORT = f"import pulumi, time; start = time.perf_counter(); import {IMPORTED}; print(time.perf_counter() - start)"
 PREVIEW = ("preview", "--suppress-progress", "--color", "never", "--expect-no-changes", "--stack", NAME)
 
 
@@ -42,16 +43,16 @@ class Program:
 
     def preview(self) -> float:
         """Seconds from the command to its end."""
-        begun = time.perf_counter()
+        start = time.perf_counter()
         self.pulumi(*PREVIEW, *self.flags)
-        return time.perf_counter() - begun
+        return time.perf_counter() - start
 
     def pulumi(self, *arguments: str) -> None:
         command = ["pulumi", "--non-interactive", *arguments]
-        done = subprocess.run(command, cwd=self.directory, env=self.environment, capture_output=True, text=True)
-        if done.returncode:
-            said = done.stdout + done.stderr
-            raise SystemExit(f"{' '.join(command)} in {self.directory} ended with {done.returncode}:\n{said}")
+        process = subprocess.run(command, cwd=self.directory, env=self.environment, capture_output=True, text=True)
+        if process.returncode:
+            output = process.stdout + process.stderr
+            raise SystemExit(f"{' '.join(command)} in {self.directory} ended with {process.returncode}:\n{output}")
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ class Figures:
         lines = (
             (self.empty, "s  preview of an empty program"),
             (self.ours, "s  preview of this program"),
-            (self.ratio, f"   times as long; wanted: at most {WANTED}"),
-            (self.ratio_without_stand_ins, "   times as long, if our two stand-ins for providers began in no time"),
+            (self.ratio, f"   times as long; wanted: at most {LARGEST_RATIO}"),
+            (self.ratio_without_stand_ins, "   times as long, if the two stand-ins for providers started in no time"),
             (self.imports, f"s  of it: importing {IMPORTED}"),
             (self.facts, "s  of it: the host's facts over SSH"),
             (self.hcloud, "s  of it: beginning and ending provider hcloud, twice"),
@@ -152,7 +153,7 @@ def empty_program(directory: Path, stack: Stack) -> Program:
 
 
 def import_seconds() -> float:
-    """What the program imports beyond pulumi, in an interpreter of its own."""
+    """Seconds of the program's imports beyond pulumi, in an interpreter of its own."""
     command = [sys.executable, "-c", IMPORT]
     return float(subprocess.run(command, cwd=PROGRAM, check=True, capture_output=True, text=True).stdout)
 
@@ -160,12 +161,13 @@ def import_seconds() -> float:
 def facts_seconds(world: World) -> Callable[[], float]:
     address = world.stack.outputs()["serverIpv4"]
     host_key = public_key(world.secrets.ssh_host_key)
+    policy = (PROGRAM / "nix/policy.hujson").read_text()
 
     def once() -> float:
-        begun = time.perf_counter()
-        facts = asyncio.run(read_host_facts(address, world.secrets.deploy_key, host_key))
+        start = time.perf_counter()
+        facts = asyncio.run(read_host_facts(address, world.secrets.deploy_key, host_key, policy))
         assert isinstance(facts, HostFacts), f"the server at {address} did not tell its facts: {facts}"
-        return time.perf_counter() - begun
+        return time.perf_counter() - start
 
     return once
 
@@ -176,10 +178,10 @@ def plugin_seconds(stack: Stack, *names: str) -> Callable[[], float]:
     programs = [plugins.program(home, name) for name in names]
 
     def once() -> float:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         for program in programs * 2:
             _begin_and_end(program, stack.environment)
-        return time.perf_counter() - begun
+        return time.perf_counter() - start
 
     return once
 

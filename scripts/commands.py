@@ -1,4 +1,4 @@
-"""What the operator's commands share: the stack's configuration, running programs, one at a time, whole files."""
+"""Shared by the operator's commands: the stack's configuration, running programs, a lock, files replaced at once."""
 
 import fcntl
 import json
@@ -20,11 +20,11 @@ LAST_COMMAND = 60
 
 
 class Refused(Exception):
-    """Nothing more is done: what stands in the way, and what to do."""
+    """The command cannot continue: what was attempted, what was in the way, what to do."""
 
 
 class Stack:
-    """The stack's configuration, through pulumi, which alone knows how its secrets are encrypted."""
+    """The stack's configuration, through pulumi, which encrypts and decrypts its secrets."""
 
     def __init__(self, name: str | None, config_file: Path | None) -> None:
         self.name = (name or run("pulumi", "--non-interactive", "stack", "--show-name").strip()).rpartition("/")[2]
@@ -38,7 +38,7 @@ class Stack:
         return Path(configured or f"nix/secrets/{self.name}.yaml")
 
     def has_server(self) -> bool:
-        """Whether the stack's state knows a server."""
+        """True where the stack's state has a server."""
         state = json.loads(run("pulumi", "--non-interactive", "stack", "export", "--stack", self._flags[1]))
         resources = (state.get("deployment") or {}).get("resources") or []
         return any(resource["type"] == "hcloud:index/server:Server" for resource in resources)
@@ -57,31 +57,31 @@ class Stack:
 
 
 def run(*command: str, stdin: str = "", environment: Mapping[str, str] | None = None) -> str:
-    """What the program prints; where it fails, its own words are the reason.
+    """The output of the program; Refused, with its own words, where it fails.
 
     `stdin`, a few kilobytes, is in the pipe before the program starts: it never reads less because we were killed.
     """
     reading, writing = os.pipe()
     os.write(writing, stdin.encode())
     os.close(writing)
-    with open(reading) as given:
-        done = subprocess.run(command, stdin=given, env=environment, capture_output=True, text=True, close_fds=False)
-    if done.returncode:
-        raise Refused(f"`{shlex.join(command)}` ended with {done.returncode}: {done.stderr.strip()}")
-    return done.stdout
+    with open(reading) as pipe:
+        process = subprocess.run(command, stdin=pipe, env=environment, capture_output=True, text=True, close_fds=False)
+    if process.returncode:
+        raise Refused(f"`{shlex.join(command)}` ended with {process.returncode}: {process.stderr.strip()}")
+    return process.stdout
 
 
 def require(*programs: str) -> None:
-    absent = [f"there is no `{name}` on PATH; {INSTALL[name]}" for name in programs if not shutil.which(name)]
+    absent = [f"`{name}` is not on PATH; {INSTALL[name]}" for name in programs if not shutil.which(name)]
     if absent:
         raise Refused("\n".join(absent))
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """No other command works on the stacks of this directory meanwhile.
+def exclusive_lock(directory: Path) -> Iterator[None]:
+    """Hold the lock of this directory: other commands on its stacks wait.
 
-    The programs that are run inherit the lock: one that outlives a killed command keeps the next from starting early.
+    The programs that are run inherit the lock: one that outlives a killed command keeps the next one waiting.
     """
     lock = os.open(directory, os.O_RDONLY)
     os.set_inheritable(lock, True)
@@ -89,9 +89,7 @@ def alone(directory: Path) -> Iterator[None]:
     try:
         while not _locked(lock):
             if time.monotonic() > deadline:
-                raise Refused(
-                    f"another command is still at work in {directory} after {LAST_COMMAND} s; wait for its end"
-                )
+                raise Refused(f"another command still works in {directory} after {LAST_COMMAND} s; wait for its end")
             time.sleep(0.05)
         yield
     finally:
@@ -107,8 +105,8 @@ def _locked(lock: int) -> bool:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file to write, which takes the place of `path` at once when the block has ended well."""
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A file to write, which replaces `path` at once when the block ends without an error."""
     new = path.with_name(f".new-{path.name}")
     try:
         yield new
@@ -117,6 +115,6 @@ def replacing(path: Path) -> Iterator[Path]:
         new.unlink(missing_ok=True)
 
 
-def shown(path: Path) -> str:
-    """As the operator would type it."""
+def as_typed(path: Path) -> str:
+    """The path as the operator would type it."""
     return str(path.relative_to(PROGRAM) if path.is_relative_to(PROGRAM) else path)

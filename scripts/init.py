@@ -1,6 +1,6 @@
 """Makes what a stack lacks of keys and secrets, and changes nothing that is there.
 
-In this order, each whole or not at all, so that whatever ends a run, the next one goes on there:
+In this order, each whole or not at all, so that after an interruption the next run continues there:
 
   the deploy key, the server's SSH host key, its age key   secrets of the stack, in Pulumi.STACK.yaml
   your age key                                             where sops looks for it
@@ -16,24 +16,25 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 try:
-    import operator_key
-    import sops_rules
-    from commands import PROGRAM, Refused, Stack, alone, replacing, require, run, shown
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from pyrage import x25519
 
     import rules
     import sops
+
+    from . import operator_key, sops_rules
+    from .commands import PROGRAM, Refused, Stack, as_typed, atomic_write, exclusive_lock, require, run
 except ImportError as lacking:
     raise SystemExit(
-        f"scripts/init: {sys.executable} has no module {lacking.name}; `pulumi install` brings it"
+        f"scripts/init: {sys.executable} lacks the module {lacking.name}; `pulumi install` installs it"
     ) from None
 
 
@@ -80,7 +81,7 @@ def main() -> None:
     os.chdir(PROGRAM)
     try:
         require("pulumi", "sops")
-        with alone(config_file.parent if config_file else PROGRAM):
+        with exclusive_lock(config_file.parent if config_file else PROGRAM):
             init(Stack(arguments.stack, config_file), arguments.new_identity)
     except (Refused, OSError) as problem:
         raise SystemExit(f"scripts/init: {problem}") from None
@@ -90,13 +91,13 @@ def main() -> None:
 
 def init(stack: Stack, new_identity: bool) -> None:
     config = Path(os.environ.get("SOPS_CONFIG") or ".sops.yaml")
-    made = False
+    complete = True
     for what in make(stack, stack.secrets_file, config, new_identity):
-        made = True
+        complete = False
         print(f"made {what}", flush=True)
-    if not made:
+    if complete:
         print(f"the stack {stack.name} has all its keys and secrets")
-    committed = [shown(path) for path in (stack.config_file, config, stack.secrets_file)]
+    committed = [as_typed(path) for path in (stack.config_file, config, stack.secrets_file)]
     print(f"Commit {', '.join(committed)}; what is secret in them is encrypted.")
     place = operator_key.place()
     own = f"your age key{f', {place}' if place.exists() else ''}"
@@ -106,13 +107,14 @@ def init(stack: Stack, new_identity: bool) -> None:
 
 def make(stack: Stack, file: Path, config: Path, new_identity: bool) -> Iterator[str]:
     """Make what is missing, one thing after the other; yields what was made as soon as it is there."""
+    refuse_what_would_leak(config, file)
     for key, (what, generate) in CONFIG_SECRETS.items():
         if not stack.has(key):
             stack.set(key, generate())
-            yield f"{what}: headscale:{key} in {shown(stack.config_file)}"
+            yield f"{what}: headscale:{key} in {as_typed(stack.config_file)}"
     with about("headscale:hostAgeKey", "`pulumi config rm headscale:hostAgeKey` lets another run make another"):
         identity = rules.age_identity(stack.get("hostAgeKey"))
-    with about(shown(file)):
+    with about(as_typed(file)):
         yield from make_rule(config, file, str(identity.to_public()))
         if not new_identity:
             keep_identity(stack, file, identity)
@@ -120,19 +122,41 @@ def make(stack: Stack, file: Path, config: Path, new_identity: bool) -> Iterator
         sops.checked(file, identity)
 
 
+def refuse_what_would_leak(config: Path, file: Path) -> None:
+    """Refuse a rule that leaves headscale's keys in clear, and an age key that git would take."""
+    with about(f"{as_typed(config)}: its rule for {as_typed(file)}"):
+        trial = sops_rules.encrypted(config, file, dict.fromkeys(HEADSCALE_KEYS, "trial"))
+        sops.require_encrypted(trial or "", list(HEADSCALE_KEYS))
+    place = operator_key.place().absolute()
+    if place.is_relative_to(PROGRAM) and not ignored_by_git(place):
+        raise Refused(
+            f"your age key is, or would be, {as_typed(place)}: `git add` would take it along. Move it out of this "
+            "directory, to ~/.config/sops/age/keys.txt for instance, and let SOPS_AGE_KEY_FILE name that place"
+        )
+
+
+def ignored_by_git(path: Path) -> bool:
+    command = ["git", "-C", str(PROGRAM), "check-ignore", "--quiet", str(path)]
+    return bool(shutil.which("git")) and subprocess.run(command, capture_output=True).returncode == 0
+
+
 def keep_identity(stack: Stack, file: Path, identity: x25519.Identity) -> None:
     """Refuse to make another noise key where devices know headscale by the one that is not there."""
-    if (file.exists() and NOISE_KEY not in sops.missing(file)) or not stack.has_server():
+    if file.exists() and NOISE_KEY not in sops.missing(file):
         return
-    lost = f"has no {NOISE_KEY}" if file.exists() else "does not exist"
-    anew = "`scripts/init --new-identity` makes another, and every device must log in again, by hand"
+    has_server = stack.has_server()
+    if not has_server and not sops.others(file, identity):
+        return
+    lost = f"lacks {NOISE_KEY}" if file.exists() else "does not exist"
+    in_use = "has a server" if has_server else "has had such a file"
+    another = "`scripts/init --new-identity` makes another, and every device must log in again, by hand"
     raise rules.Rejected(
-        f"{lost}, and the stack {stack.name} has a server", f"{sops.whereabouts(file, identity)}; {anew}"
+        f"{lost}, and the stack {stack.name} {in_use}", f"{sops.whereabouts(file, identity)}; {another}"
     )
 
 
 def make_rule(config: Path, file: Path, host: str) -> Iterator[str]:
-    """Who can open a file that is there goes on to; a new one is for you and the server."""
+    """Add a rule for the file: an existing one keeps its recipients; a new one is for you and the server."""
     if sops_rules.has_rule(config, file):
         return
     recipients = sops.recipients(file) if file.exists() else []
@@ -142,7 +166,7 @@ def make_rule(config: Path, file: Path, host: str) -> Iterator[str]:
             yield f"your age key: {operator_key.place()}"
         recipients = [*operator_key.recipients(), host]
     sops_rules.add_rule(config, file, recipients, {host: "the server"})
-    yield f"the rule that says who can open {shown(file)}: {shown(config)}"
+    yield f"the rule that says who can open {as_typed(file)}: {as_typed(config)}"
 
 
 def make_secrets(config: Path, file: Path, host: str) -> Iterator[str]:
@@ -150,23 +174,30 @@ def make_secrets(config: Path, file: Path, host: str) -> Iterator[str]:
     if not lacking:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    made = {name: HEADSCALE_KEYS[name][1]() for name in lacking}
-    with replacing(file) as new:
+    keys = {name: HEADSCALE_KEYS[name][1]() for name in lacking}
+    with atomic_write(file) as new:
         if file.exists():
-            add(new, file, made)
+            add(new, file, dict.fromkeys(keys, "trial"))
+            sops.require_encrypted(new.read_text(), lacking)
+            add(new, file, keys)
         else:
-            new.write_text(encrypted(config, file, made))
-            if host not in sops.recipients(new):
-                raise Refused(f"{shown(config)} does not let the server open {shown(file)}: add {host} to its rule")
-    yield f"{' and '.join(HEADSCALE_KEYS[name][0] for name in lacking)}: {shown(file)}, encrypted"
+            text = sops_rules.encrypted(config, file, keys) or ""
+            sops.require_encrypted(text, lacking)
+            new.write_text(text)
+            require_server(new, config, file, host)
+    yield f"{' and '.join(HEADSCALE_KEYS[name][0] for name in lacking)}: {as_typed(file)}, encrypted"
 
 
-def encrypted(config: Path, file: Path, values: dict[str, str]) -> str:
-    # Where SOPS_AGE_RECIPIENTS or its like is set, sops does not look at its rules.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SOPS_")}
-    types = ("--input-type", "json", "--output-type", "yaml", "--filename-override", str(file.absolute()))
-    command = ("sops", "--config", str(config), "encrypt", *types, "/dev/stdin")
-    return run(*command, stdin=json.dumps(values), environment=environment)
+def require_server(new: Path, config: Path, file: Path, host: str) -> None:
+    """Refuse a file that the server cannot open, before it takes its place."""
+    if groups := sops.groups(new):
+        own = sum(host in group for group in groups)
+        raise Refused(
+            f"{as_typed(config)}: the rule for {as_typed(file)} has {len(groups)} key_groups, and the server, {host}, "
+            f"is in {own} of them: sops needs a key of each. Put all keys into one group"
+        )
+    if host not in sops.recipients(new):
+        raise Refused(f"{as_typed(config)} does not let the server open {as_typed(file)}: add {host} to its rule")
 
 
 def add(new: Path, file: Path, values: dict[str, str]) -> None:

@@ -1,10 +1,10 @@
-"""Makes a new key in the place of one that the stack has; the next `pulumi up` takes it to the server.
+"""Makes a new key in the place of one of the stack's; the next `pulumi up` brings it to the server.
 
   deploy-key   how we log in; the former one stays as headscale:formerDeployKey
   host-key     how the server shows that it is yours; the former's public half stays as headscale:formerSshHostKey
-  age-key      how the server opens its SOPS file, which is encrypted anew, to the new key instead of the former
+  age-key      how the server opens its SOPS file, which is encrypted to the new key instead of the former one
 
-With what stays of it, `pulumi up` reaches the server until it takes the new key, and says when you can forget it.
+With the former key `pulumi up` reaches the server until it accepts the new one, and says when you can remove it.
 Interrupted at any point, another run completes the change. Secrets go to pulumi by stdin.
 """
 
@@ -15,14 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 try:
-    from commands import PROGRAM, Refused, Stack, alone, replacing, require, run, shown
-    from init import about, age_key, ssh_key
-
     import rules
     import sops
+
+    from .commands import PROGRAM, Refused, Stack, as_typed, atomic_write, exclusive_lock, require, run
+    from .init import about, age_key, ssh_key
 except ImportError as lacking:
     raise SystemExit(
-        f"scripts/rotate: {sys.executable} has no module {lacking.name}; `pulumi install` brings it"
+        f"scripts/rotate: {sys.executable} lacks the module {lacking.name}; `pulumi install` installs it"
     ) from None
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     os.chdir(PROGRAM)
     try:
         require("pulumi", "sops")
-        with alone(config_file.parent if config_file else PROGRAM):
+        with exclusive_lock(config_file.parent if config_file else PROGRAM):
             print(ROTATIONS[arguments.key](Stack(arguments.stack, config_file)))
     except Refused as problem:
         raise SystemExit(f"scripts/rotate {arguments.key}: {problem}") from None
@@ -54,25 +54,25 @@ def rotate_host_key(stack: Stack) -> str:
     return _rotate_ssh_key(stack, "sshHostKey", "formerSshHostKey", _public_half, secret=False)
 
 
-def _rotate_ssh_key(stack: Stack, key: str, former: str, kept: Callable[[str], str], secret: bool) -> str:
-    """The former key is set first: when there is nothing more of a run than that, it is the same as the configured."""
+def _rotate_ssh_key(stack: Stack, key: str, former: str, half: Callable[[str], str], secret: bool) -> str:
+    """Set the former key first: after an interruption there it equals the configured one."""
     with about(f"headscale:{key}", "`scripts/init` makes one"):
-        keep = kept(stack.get(key))
+        keep = half(stack.get(key))
     if stack.has(former) and stack.get(former).strip() not in ("", keep):
         raise Refused(
-            f"headscale:{former} still holds the key before this one; run `pulumi up`, "
-            f"then `pulumi config rm headscale:{former}`, and then this again if it shall be another key"
+            f"the previous rotation is not finished: headscale:{former} still holds the key before this one. Run "
+            f"`pulumi up`, then `pulumi config rm headscale:{former}`, then this again"
         )
     stack.set(former, keep, secret)
     stack.set(key, ssh_key())
     return (
-        f"made a new key: headscale:{key} in {shown(stack.config_file)}\n"
-        f"Now `pulumi up` takes it to the server; then `pulumi config rm headscale:{former}` forgets the former one."
+        f"made a new key: headscale:{key} in {as_typed(stack.config_file)}\n"
+        f"Now `pulumi up` brings it to the server; then `pulumi config rm headscale:{former}` removes the former one."
     )
 
 
 def rotate_age_key(stack: Stack) -> str:
-    """The new files wait beside the old ones until the key that opens them is in the configuration."""
+    """Write the new files beside the old ones, which they replace once the configuration has the key."""
     file, config = stack.secrets_file, Path(os.environ.get("SOPS_CONFIG") or ".sops.yaml")
     with about("headscale:hostAgeKey", "`scripts/init` makes one"):
         configured = _recipient(stack.get("hostAgeKey"))
@@ -82,25 +82,26 @@ def rotate_age_key(stack: Stack) -> str:
         stack.set("hostAgeKey", new)
     elif configured not in _recipients(_beside(file)):
         raise Refused(
-            f"{shown(file)} is not encrypted to the server's age key, {configured}; "
-            f"put that key into the file's rule in {shown(config)}, then `sops updatekeys {shown(file)}`"
+            f"{as_typed(file)} is not encrypted to the server's age key, {configured}; "
+            f"put that key into the file's rule in {as_typed(config)}, then `sops updatekeys {as_typed(file)}`"
         )
-    # The SOPS file is the last: while it waits, another run knows that it is to complete this one.
+    # The SOPS file comes last: until then, another run completes this one.
     for path in (config, file):
         if _beside(path).exists():
             _beside(path).replace(path)
     return (
-        f"made a new age key: headscale:hostAgeKey in {shown(stack.config_file)}; {shown(file)} is encrypted to it\n"
-        "Now `pulumi up` takes both to the server, which forgets the former key."
+        f"made a new age key: headscale:hostAgeKey in {as_typed(stack.config_file)}; {as_typed(file)} is encrypted "
+        "to it\n"
+        "Now `pulumi up` brings both to the server, which forgets the former key."
     )
 
 
 def _prepare(file: Path, config: Path, former: str, new: str) -> None:
-    with replacing(_beside(file)) as beside:
+    with atomic_write(_beside(file)) as beside:
         beside.write_text(run("sops", "rotate", "--add-age", new, "--rm-age", former, str(file)))
     _beside(config).unlink(missing_ok=True)
     if config.exists() and former in config.read_text():
-        with replacing(_beside(config)) as beside:
+        with atomic_write(_beside(config)) as beside:
             beside.write_text(config.read_text().replace(former, new))
 
 

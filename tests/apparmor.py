@@ -1,4 +1,4 @@
-"""What a process did to files, by strace, and what a profile allows, by apparmor_parser's own reading of its rules."""
+"""A process's accesses to files, by strace, and those that a profile allows, as apparmor_parser reads it."""
 
 import re
 import shutil
@@ -55,9 +55,9 @@ class Profile:
     without a record."""
 
     def __init__(self, dumped: str) -> None:
-        found = re.findall(r"^rule: (\(?/.*?)  ->  .*?( deny)? \((0x[0-9a-f]+)/", dumped, re.MULTILINE)
-        self.rules = [(re.compile(pattern), int(bits, 16)) for pattern, denied, bits in found if not denied]
-        self.silenced = {pattern for pattern, denied, _ in found if denied}
+        matches = re.findall(r"^rule: (\(?/.*?)  ->  .*?( deny)? \((0x[0-9a-f]+)/", dumped, re.MULTILINE)
+        self.rules = [(re.compile(pattern), int(bits, 16)) for pattern, denied, bits in matches if not denied]
+        self.silenced = {pattern for pattern, denied, _ in matches if denied}
 
     def allows(self, path: str, right: str) -> bool:
         # A directory that is read has a slash at its end in a rule, and none in what strace shows.

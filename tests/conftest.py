@@ -1,4 +1,4 @@
-"""What tests need, each thing a fixture: a test is marked by the most demanding one that it uses."""
+"""The fixtures of all tests: a test is marked by the most demanding one that it uses."""
 
 import json
 import os
@@ -16,7 +16,8 @@ import virtual_machine
 from server_image import ServerImage, sample_system, sample_tree, server_image
 from sshd import Sshd
 
-from rehearsal import plugins, programs
+from rehearsal import plugins
+from rehearsal.setup import programs
 from rehearsal.world import Prepared, prepare
 
 pytest_plugins = ["mocked", "groups"]
@@ -32,7 +33,7 @@ def debian_disk(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def world() -> Prepared:
-    """What worlds are made of; each test, or module, makes its own."""
+    """The parts of worlds; each test, or module, makes its own."""
     return prepare(print)
 
 

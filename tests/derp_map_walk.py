@@ -52,12 +52,12 @@ def main(refresh: str) -> None:
     given = json.load(sys.stdin)
     source = f"https://localhost:{serve().server_port}/"
     environment = {**os.environ, **given["environment"], "SOURCE": source, "CURL_CA_BUNDLE": CERTIFICATE}
-    found = []
+    matches = []
     for Tailscale.answer in given["answers"]:
-        done = subprocess.run([refresh], env=environment, capture_output=True, text=True)
-        found.append([done.returncode, done.stderr, Path(environment["MAP"]).read_text()])
+        process = subprocess.run([refresh], env=environment, capture_output=True, text=True)
+        matches.append([process.returncode, process.stderr, Path(environment["MAP"]).read_text()])
     Tailscale.over.set()
-    print(json.dumps(found))
+    print(json.dumps(matches))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal import cache
+from rehearsal.setup import cache
 
 # By fixture, the most demanding first.
 NEEDS = {"debian_disk": "qemu", "world": "world", "server": "image", "engine": "engine", "stopped_sshd": "sshd"}

@@ -1,4 +1,4 @@
-"""Runs a program of Python that is killed before it does something that it was not yet killed before.
+"""Runs a module of Python that is killed before it does something that it was not yet killed before.
 
 Started again and again with the same list of what that was, it comes further each time. What counts is what something
 else could notice: to start a program, to open a file for writing, to make a directory, to rename and to remove.
@@ -14,7 +14,7 @@ from pathlib import Path
 NOTICED = {"subprocess.Popen", "os.mkdir", "os.rename", "os.remove"}
 
 
-def main(killed: Path, program: str, *arguments: str) -> None:
+def main(killed: Path, module: str, *arguments: str) -> None:
     before = killed.read_text().splitlines()
 
     def look(event: str, found: tuple) -> None:
@@ -25,11 +25,11 @@ def main(killed: Path, program: str, *arguments: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     listed = os.open(killed, os.O_WRONLY | os.O_APPEND)
-    sys.argv = [program, *arguments]
-    sys.path[0] = str(Path(program).parent)
+    sys.argv = [module, *arguments]
+    del sys.path[0]
     sys.dont_write_bytecode = True
     sys.addaudithook(look)
-    runpy.run_path(program, run_name="__main__")
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def writes(flags: object) -> bool:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from pulumi.runtime import mocks, rpc, settings
 from pulumi.runtime.proto.callback_pb2 import Callback
+from pulumi.runtime.proto.resource_pb2 import RESOURCE_MONITOR_FEATURE_TRANSFORMS
 from pyrage import x25519
 
 PROGRAM = Path(__file__).resolve().parent.parent
@@ -37,6 +38,31 @@ SOPS_VALUES = {
 }
 
 
+def _place(name: str, available: bool = True) -> dict:
+    return {"name": name, "available": available, "unavailableAfter": ""}
+
+
+def _server_type(name: str, architecture: str, memory: float, disk: int, *places: dict) -> dict:
+    return {"name": name, "architecture": architecture, "memory": memory, "disk": disk, "locations": places}
+
+
+# Every kind of which a stack may ask.
+SERVER_TYPES = [
+    _server_type("cx23", "x86", 4.0, 40, _place("nbg1"), _place("hel1"), _place("fsn1", available=False)),
+    _server_type("cx33", "x86", 8.0, 80, _place("nbg1")),
+    _server_type("cpx11", "x86", 2.0, 40, _place("nbg1"), _place("ash")),
+    _server_type("cax11", "arm", 4.0, 40, _place("nbg1")),
+    _server_type("cx22", "x86", 4.0, 40, _place("nbg1") | {"unavailableAfter": "2026-02-01T00:00:00Z"}),
+]
+SERVER = {
+    "name": "prod-headscale",
+    "serverType": "cx23",
+    "location": "nbg1",
+    "status": "running",
+    "primaryDiskSize": 40,
+}
+
+
 class NoCallbacks:
     """In the place of the server that an engine asks for transforms of resources; the mocks never ask."""
 
@@ -47,8 +73,8 @@ class NoCallbacks:
 class Recorder(mocks.Mocks):
     """Remembers each resource's inputs; answers as a cloud with one zone and one server would."""
 
-    def __init__(self, inputs: Inputs) -> None:
-        self.inputs = inputs
+    def __init__(self, inputs: Inputs, servers: list[dict]) -> None:
+        self.inputs, self.servers = inputs, servers
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict]:
         self.inputs[args.name] = args.inputs
@@ -63,8 +89,12 @@ class Recorder(mocks.Mocks):
         return "7", args.inputs | outputs.get(args.typ, {})
 
     def call(self, args: mocks.MockCallArgs) -> dict:
-        assert args.token == "cloudflare:index/getZone:getZone", f"the program invoked {args.token}"
-        return {"zoneId": "z1", "name": args.args["filter"]["name"]}
+        if args.token == "cloudflare:index/getZone:getZone":
+            return {"zoneId": "z1", "name": args.args["filter"]["name"]}
+        return {
+            "hcloud:index/getServerTypes:getServerTypes": {"serverTypes": SERVER_TYPES},
+            "hcloud:index/getServers:getServers": {"servers": self.servers},
+        }[args.token]
 
 
 @pytest.fixture
@@ -88,8 +118,8 @@ def sops_file(engine: Path) -> Callable[..., Path]:
         config.write_text(f"creation_rules:\n  - age: {','.join(recipients)}\n{rule}")
         types = ("--input-type", "json", "--output-type", "yaml", "--filename-override", str(path))
         command = [engine / "sops", "--config", config, "encrypt", *types, "/dev/stdin"]
-        done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=True)
-        path.write_text(done.stdout)
+        process = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=True)
+        path.write_text(process.stdout)
         return path
 
     return write
@@ -115,30 +145,43 @@ def program(
 ) -> Iterator[Callable[..., Inputs]]:
     """Runs __main__.py with a configuration; returns every resource's inputs by name."""
     monkeypatch.chdir(PROGRAM)
+    monkeypatch.setenv("HCLOUD_TOKEN", "t" * 64)
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "t" * 40)
     monkeypatch.syspath_prepend(str(PROGRAM))
     facts: dict = {
         "confirmedDigest": "",
         "confirmedToken": "",
         "deploysBegun": 0,
-        "differs": "",
+        "drift": [],
+        "warnings": [],
         "seenFrom": "203.0.113.7",
-        "machine": "x86_64",
+        "names": {},
+        "devices": {},
+        "policyDigest": "",
+        "verdict": (0, ""),
     }
 
     async def answer(*_: object) -> dict:
         return facts
 
-    def run(user_facts: dict | None = None, machine: str = "x86_64", **config: object) -> Inputs:
-        facts["users"] = user_facts or {}
-        facts["machine"] = machine
-        recorder = Recorder(recorded)
-        mocks.set_mocks(recorder, project="headscale", stack="prod", preview=False)
-        settings.SETTINGS.feature_support["transforms"] = True
+    def run(
+        host: dict | None = None,
+        server: dict | None = None,
+        stack: str = "prod",
+        in_clear: tuple[str, ...] = (),
+        **config: object,
+    ) -> Inputs:
+        """`host` are facts of it, `server` are properties of one that Hetzner has, `in_clear` are keys of secrets."""
+        facts.update({"users": {}} | (host or {}))
+        recorder = Recorder(recorded, [SERVER | server] if server is not None else [])
+        mocks.set_mocks(recorder, project="headscale", stack=stack, preview=False)
+        settings.SETTINGS.monitor_features.add(RESOURCE_MONITOR_FEATURE_TRANSFORMS)
         settings.SETTINGS.callbacks = NoCallbacks()
         values = defaults() | SECRETS | {"domain": "example.org", "acmeEmail": "a@example.org"}
         values |= {"secretsFile": str(secrets_file)} | config
         texts = {f"headscale:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
-        pulumi.runtime.set_all_config(texts, secret_keys=[f"headscale:{key}" for key in (*SECRETS, "formerDeployKey")])
+        secrets = {*SECRETS, "formerDeployKey"} - set(in_clear)
+        pulumi.runtime.set_all_config(texts, secret_keys=[f"headscale:{key}" for key in secrets])
         from components import host_facts
 
         monkeypatch.setattr(host_facts, "_ask", answer)

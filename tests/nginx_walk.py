@@ -33,29 +33,29 @@ class Echo(BaseHTTPRequestHandler):
         pass
 
 
-def await_port(port: int) -> None:
+def connected(client: str) -> socket.socket:
+    """Connect once that is possible: nginx listens, and the kernel has put in the route to a new IPv6 address."""
     deadline = time.monotonic() + 10
     while True:
         try:
-            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return socket.create_connection((client, 443), timeout=10, source_address=(client, 0))
         except OSError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
 
 
-def connected(client: str) -> socket.socket:
-    if client == "127.0.0.1":
-        return socket.create_connection((client, 443), timeout=10)
-    # An IPv6 address cannot be used while it is looked for among others.
-    flags = ["nodad"] if ":" in client else []
-    subprocess.run(["ip", "address", "replace", client, "dev", "lo", *flags], check=True)
-    return socket.create_connection((client, 443), timeout=10, source_address=(client, 0))
+def connected_from(client: str) -> socket.socket:
+    if client != "127.0.0.1":
+        # An IPv6 address cannot be used while it is looked for among others.
+        flags = ["nodad"] if ":" in client else []
+        subprocess.run(["ip", "address", "replace", client, "dev", "lo", *flags], check=True)
+    return connected(client)
 
 
 def ask(name: str, method: str, path: str, headers: dict[str, str], client: str = "127.0.0.1") -> list[Any]:
     context = ssl._create_unverified_context()
-    raw = context.wrap_socket(connected(client), server_hostname=name)
+    raw = context.wrap_socket(connected_from(client), server_hostname=name)
     connection = http.client.HTTPConnection(name)
     connection.sock = raw
     connection.request(method, path, headers=headers)
@@ -71,7 +71,7 @@ def main(configuration: str) -> None:
         subprocess.Popen(["nginx", "-c", configuration], stderr=log) as nginx,
     ):
         try:
-            await_port(443)
+            connected("127.0.0.1").close()
             print(json.dumps([ask(*request) for request in json.load(sys.stdin)]))
         finally:
             nginx.terminate()

@@ -2,7 +2,9 @@
 # Makes of mmdebstrap's tree ($1) a Debian 13 that a virtual machine boots, with the stand-in for a NixOS put away in it.
 set -eu
 root=$1
-cp -a "$(dirname "$0")/qemu_disk/." "$root"
+here=$(dirname "$0")
+cp -a "$here/qemu_disk/." "$root"
+cp "$here/../rehearsal/server/stage-1.sh" "$here/../nix/finish-lustration.sh" "$root/usr/local/lib/stage-1/scripts"
 chown -R 0:0 "$root/usr/local" "$root/etc/systemd/system" "$root/etc/default"
 echo '/dev/sda1 / ext4 errors=remount-ro 0 1' >"$root/etc/fstab"
 mkdir "$root/boot/efi"

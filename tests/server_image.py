@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -10,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rehearsal import image, programs
+from rehearsal.setup import image, programs
 
 HERE = Path(__file__).parent
 NIX = HERE.parent / "nix"
@@ -24,16 +25,16 @@ class ServerImage:
     disk: Path
 
     def command(self, *argv: str) -> list[str]:
-        """What runs a command in the image, from here; no two at once."""
+        """The command that runs a command in the image, from here; no two at once."""
         return [*CAPSULE, str(HERE / "in-image.sh"), ":".join(map(str, self.layers)), str(self.disk), *argv]
 
     def run(self, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(self.command(*argv), input=stdin, capture_output=True, text=True, timeout=120)
 
     def output(self, *argv: str, stdin: str = "") -> str:
-        done = self.run(*argv, stdin=stdin)
-        assert done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"
-        return done.stdout
+        process = self.run(*argv, stdin=stdin)
+        assert process.returncode == 0, f"{argv}: {process.returncode}\n{process.stdout}{process.stderr}"
+        return process.stdout
 
     def put(self, path: str, text: str) -> None:
         """Write a file where no command is running."""
@@ -64,9 +65,9 @@ class ServerImage:
         return json.loads(self.output("nix", "eval", "--json", value))
 
     def failure(self, tree: str, system: str = "headscale") -> str:
-        done = self.run(*BUILD, f"path:{tree}#nixosConfigurations.{system}.config.system.build.toplevel")
-        assert done.returncode != 0, f"{tree} was built: {done.stdout}"
-        return done.stderr
+        process = self.run(*BUILD, f"path:{tree}#nixosConfigurations.{system}.config.system.build.toplevel")
+        assert process.returncode != 0, f"{tree} was built: {process.stdout}"
+        return process.stderr
 
     def read(self, path: str) -> str:
         return self.output("cat", path)
@@ -94,12 +95,12 @@ def sample_system() -> str:
 
 
 def packaged_derp_map() -> str:
-    """The DERP map that a new server starts with, as it lies in headscale's package."""
-    sample_system()
-    package = server_image().evaluate(sample_tree(), "services.headscale.package.outPath")
-    return server_image().read(f"{package}/share/headscale/derp.yaml")
+    """The DERP map that a new server starts with."""
+    rules = server_image().read(f"{sample_system()}/etc/tmpfiles.d/00-nixos.conf")
+    (packaged,) = re.findall(r"^C /var/lib/derp-map/derp.yaml .* (\S+)$", rules, re.MULTILINE)
+    return server_image().read(packaged)
 
 
 def lay_derp_map() -> None:
-    """What systemd-tmpfiles does on a server, before headscale starts."""
+    """Do what systemd-tmpfiles does on a server before headscale starts."""
     server_image().put("/var/lib/derp-map/derp.yaml", packaged_derp_map())

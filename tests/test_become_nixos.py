@@ -36,7 +36,7 @@ tail -n 2 /run/calls
 
 @pytest.fixture
 def server(server: ServerImage, tmp_path: Path) -> Iterator[ServerImage]:
-    """A fresh server of ours with the bundle in /bundle; what needs a booted system only notes that it was called."""
+    """A fresh server of the stack with the bundle in /bundle; what needs a booted system only notes its call."""
     fresh = ServerImage(server.layers, tmp_path)
     for path, text in files().items():
         fresh.put(path, text)
@@ -66,8 +66,8 @@ def files() -> dict[str, str]:
 
 def shell(server: ServerImage, script: str) -> tuple[int, str]:
     """The status of a script, and all that it said; it is process 1, with whose end everything ends."""
-    done = server.run("env", PATH, "sh", "-c", f"cd /bundle; {script}\nexit $?")
-    return done.returncode, done.stdout + done.stderr
+    process = server.run("env", PATH, "sh", "-c", f"cd /bundle; {script}\nexit $?")
+    return process.returncode, process.stdout + process.stderr
 
 
 def convert(server: ServerImage, deadly: int = 0) -> tuple[int, str]:
@@ -76,8 +76,8 @@ def convert(server: ServerImage, deadly: int = 0) -> tuple[int, str]:
 
 def traces(server: ServerImage) -> dict[str, tuple[int, int]]:
     """Every file above the image, with when and what it was."""
-    found = (path for path in (server.disk / "upper").rglob("*"))
-    return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_size) for path in found}
+    matches = (path for path in (server.disk / "upper").rglob("*"))
+    return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_size) for path in matches}
 
 
 @pytest.mark.parametrize("otherwise", REFUSED)
@@ -85,9 +85,9 @@ def test_any_other_machine_is_refused_and_left_as_it_is(server: ServerImage, oth
     shell(server, otherwise)
     before = traces(server)
     again = otherwise if otherwise.startswith("mount") else ":"
-    status, said = shell(server, f"{again}; sh run.sh")
-    assert status == 64 and REFUSED[otherwise] in said, said
-    assert "nothing was changed" in said and "pulumi up --replace" in said
+    status, output = shell(server, f"{again}; sh run.sh")
+    assert status == 64 and REFUSED[otherwise] in output, output
+    assert "nothing was changed" in output and "pulumi up --replace" in output
     assert traces(server) == before
 
 
@@ -107,16 +107,16 @@ def test_killed_at_each_of_its_lines_and_run_again_it_finishes(server: ServerIma
     assert len(lines) > 60, lines
     text = SCRIPT.read_text().splitlines()
     for line in lines:
-        status, said = convert(server, line)
-        assert status == 137, f"not killed at {line}, {text[line - 1]}, but left with {status}:\n{said}"
-    status, said = convert(server)
-    assert status == 0, said
+        status, output = convert(server, line)
+        assert status == 137, f"not killed at {line}, {text[line - 1]}, but left with {status}:\n{output}"
+    status, output = convert(server)
+    assert status == 0, output
     assert shell(server, END) == shell(twin, END)
 
 
 def test_the_end_is_a_disk_that_boots_nixos_and_keeps_its_identity(server: ServerImage):
-    status, said = convert(server)
-    assert status == 0, said
+    status, output = convert(server)
+    assert status == 0, output
     keep = "etc/nixos\netc/ssh/ssh_host_ed25519_key\netc/ssh/ssh_host_ed25519_key.pub\netc/machine-id\n"
     assert server.read("/etc/NIXOS_LUSTRATE") == keep
     assert server.output("sh", "-c", "cd /boot && find * -type f | sort").split() == [
@@ -128,11 +128,11 @@ def test_the_end_is_a_disk_that_boots_nixos_and_keeps_its_identity(server: Serve
 
 def test_debians_boot_loader_stays_until_there_is_another(server: ServerImage):
     shell(server, "mv /usr/sbin/grub-install /bundle; ln -s /bin/false /usr/sbin/grub-install")
-    status, said = convert(server)
-    assert status != 0, said
+    status, output = convert(server)
+    assert status != 0, output
     for kept in ("vmlinuz-6.12", "initrd.img-6.12", "efi/EFI/debian/shimx64.efi"):
         server.read(f"/boot/{kept}")
     assert "reboot" not in server.read("/run/calls")
     shell(server, "mv /bundle/grub-install /usr/sbin")
-    status, said = convert(server)
-    assert status == 0, said
+    status, output = convert(server)
+    assert status == 0, output

@@ -1,4 +1,4 @@
-"""What set-up makes is made once, whole or not at all."""
+"""Set-up makes each thing once, whole or not at all."""
 
 import os
 import time
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rehearsal import cache
+from rehearsal.setup import cache
 
 
 @pytest.fixture(autouse=True)

@@ -43,6 +43,11 @@ BAD = [
     ("zone", "example.net", "headscale:headscaleName: 'headscale.example.org' is not in the zone example.net"),
     ("zone", "ample.org", "headscale:uiName: 'headscale-ui.example.org' is not in the zone ample.org"),
     ("headscaleName", "vpn.example.net", "'vpn.example.net' is not in the zone example.org"),
+    ("formerHeadscaleNames", ["hs.example.net"], "'hs.example.net' is not in the zone example.org"),
+    ("formerHeadscaleNames", ["hs.example.org example.net"], "'hs.example.org' is not in the zone example.net"),
+    ("formerHeadscaleNames", ["headscale.example.org"], "'headscale.example.org' is a current name as well"),
+    ("formerHeadscaleNames", ["hs.example.org", "hs.example.org"], "is listed twice"),
+    ("formerHeadscaleNames", ["ts.example.org"], "headscale:baseDomain: 'ts.example.org' must not be ts.example.org"),
     ("headscaleName", "headscale.example.org:443", "is not a domain name in lower case, without scheme and port"),
     ("headscaleName", "headscale-ui.example.org", "headscale:uiName: 'headscale-ui.example.org' is headscale's name"),
     ("headscaleName", "ts.example.org", "headscale:baseDomain: 'ts.example.org' must not be ts.example.org"),
@@ -68,11 +73,11 @@ BAD = [
     ("adminNetworks", ["203.0.113.0/33"], "'203.0.113.0/33' is not a network"),
     ("adminNetworks", ["203.0.113.0/24", "203.0.113.0/24"], "'203.0.113.0/24' is listed twice"),
     ("adminNetworks", ["2001:db8::/32", "2001:0DB8::/32"], "is listed twice"),
-    ("adminNetworks", ["192.168.1.0/24"], "is a private network: nobody comes to a server on the internet from it"),
+    ("adminNetworks", ["192.168.1.0/24"], "is a private network: a server on the internet never sees its addresses"),
     ("adminNetworks", ["fd00::/8"], "is a private network"),
     ("adminNetworks", ["169.254.0.0/16"], "is a private network"),
     ("adminNetworks", ["fe80::%eth0/64"], "names an interface of one machine"),
-    ("adminNetworks", ["::ffff:203.0.113.0/120"], "written as IPv6, which matches nobody; write 203.0.113.0/24"),
+    ("adminNetworks", ["::ffff:203.0.113.0/120"], "written as IPv6, which matches no client; write 203.0.113.0/24"),
     ("adminNetworks", [f"203.0.{n}.0/24" for n in range(101)], "names 101 networks; Hetzner's firewall takes 100"),
     ("uiAllowedNetworks", ["10.0.0.0/8"], "is a private network"),
     ("uiAllowedNetworks", ["10.0.0.1/8"], "the network is 10.0.0.0/8"),
@@ -119,9 +124,9 @@ BAD = [
     ("sshHostKey", SECRETS["sshHostKey"][:-40], "is not a private key in OpenSSH form"),
     ("hostAgeKey", str(HOST.to_public()), "is not an age identity"),
     ("hostAgeKey", "AGE-SECRET-KEY-1QQQQ", "is not an age identity"),
-    ("domian", "example.org", "headscale:domian is no key of this program; did you mean headscale:domain?"),
+    ("domian", "example.org", "unknown key headscale:domian; did you mean headscale:domain?"),
     ("admin_networks", ["203.0.113.0/24"], "did you mean headscale:adminNetworks?"),
-    ("qqqq", "1", "headscale:qqqq is no key of this program `pulumi config rm headscale:qqqq`"),
+    ("qqqq", "1", "unknown key headscale:qqqq; `pulumi config rm headscale:qqqq` removes it"),
 ]
 BAD_POLICIES = [
     ("{", "is not HuJSON"),
@@ -129,9 +134,8 @@ BAD_POLICIES = [
     ("[]", "is not an object"),
     ('{"acl": []}', "has fields that headscale does not know: acl"),
     ('{"acls": [{"action": "drop", "src": ["*"], "dst": ["*:*"]}]}', 'whose action is not "accept"'),
-    ('{"acls": [{"action": "accept", "src": "*", "dst": ["*:*"]}]}', "without a list of names as src"),
-    ('{"acls": [{"action": "accept", "src": ["*"]}]}', "without a list of names as dst"),
-    ('{"tagOwners": ["tag:web"]}', "has tagOwners that are no object"),
+    ('{"acls": [{"action": "accept", "src": "*", "dst": ["*:*"]}]}', "src is not a list of names"),
+    ('{"tagOwners": ["tag:web"]}', "has tagowners that is not an object"),
 ]
 ME = str(HOST.to_public())
 OTHER = str(x25519.Identity.generate().to_public())
@@ -174,9 +178,9 @@ BAD_SECRETS = [
     (lambda good: good.replace('lastmodified: "2', 'lastmodified: "1'), "its MAC cannot be decrypted", RESTORE),
 ]
 BAD_VALUES = [
-    (NOISE, None, f"has no {NOISE}", "`scripts/init` adds one"),
-    (API, None, f"has no {API}", "`scripts/init` adds one"),
-    (API, "", f"has no {API}", "`scripts/init` adds one"),
+    (NOISE, None, f"lacks {NOISE}", "`scripts/init` adds it"),
+    (API, None, f"lacks {API}", "`scripts/init` adds it"),
+    (API, "", f"lacks {API}", "`scripts/init` adds it"),
     (NOISE, "0123456789abcdef" * 4, f"holds a {NOISE} that is not privkey:", f"`sops unset FILE '[\"{NOISE}\"]'`"),
     (NOISE, SOPS_VALUES[NOISE][:-1], f"holds a {NOISE} that is not privkey:", "`scripts/init` makes another"),
     (NOISE, SOPS_VALUES[NOISE] + "\n", f"holds a {NOISE} that is not privkey:", "`scripts/init` makes another"),
@@ -263,15 +267,15 @@ def test_whatever_else_sops_encrypts_may_stand_in_the_file(
 
 def test_opening_the_secrets_file_is_quick(secrets_file: Path):
     sops.checked(secrets_file, HOST)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     sops.checked(secrets_file, HOST)
-    assert time.perf_counter() - begun < 0.1
+    assert time.perf_counter() - start < 0.1
 
 
 def test_several_mistakes_are_told_together(program: Callable):
     with pytest.raises(ConfigError) as error:
         program(acmeEmail="me", users=[], domian="example.org")
-    assert [line.split(":")[1].split()[0] for line in str(error.value).splitlines()[1:]] == [
+    assert [line.split(":")[1].split()[0].rstrip(";") for line in str(error.value).splitlines()[1:]] == [
         "domian",
         "acmeEmail",
         "users",
@@ -290,7 +294,7 @@ def test_what_is_told_of_a_secret_does_not_show_it(program: Callable):
     [
         ("198.51.100.10/32", "is reserved for examples in documentation"),
         ("2001:db8:1::/48", "is reserved for examples in documentation"),
-        ("100.64.0.0/10", "is of addresses that providers, and Tailscale, use inside"),
+        ("100.64.0.0/10", "is used inside providers' networks and by Tailscale"),
         ("8.8.8.0/24", ""),
         ("0.0.0.0/0", ""),
         ("2a01:4f8::/32", ""),
@@ -302,9 +306,9 @@ def test_a_network_from_which_probably_nobody_comes_is_a_warning(
     warnings: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", lambda text, *_: warnings.append(text))
     program(uiAllowedNetworks=[network])
-    told = [warning for warning in warnings if warning.startswith(f"headscale:uiAllowedNetworks: {network} ")]
-    assert bool(told) == bool(words)
-    assert all(words in warning for warning in told)
+    output = [warning for warning in warnings if warning.startswith(f"headscale:uiAllowedNetworks: {network} ")]
+    assert bool(output) == bool(words)
+    assert all(words in warning for warning in output)
 
 
 def test_an_extra_record_that_split_dns_does_not_find_is_a_warning(program: Callable, monkeypatch: pytest.MonkeyPatch):
@@ -321,11 +325,6 @@ def test_adminNetworks_that_shuts_this_program_out_is_refused_unless_it_is_meant
     program(adminNetworks=["198.51.100.0/24", "203.0.113.0/24"])
 
 
-def test_a_server_type_of_another_architecture_is_refused(program: Callable):
-    with pytest.raises(Refusal, match=r"serverType is one for aarch64-linux, and the server is x86_64"):
-        program(serverType="cax11")
-
-
 def test_a_file_of_comments_and_last_commas_is_a_policy(program: Callable, tmp_path: Path):
     (tmp_path / "policy.hujson").write_text('{ /* "," */ "hosts": { "a//b": "100.64.0.1/32", }, // ],\n }')
     program(policyFile=str(tmp_path / "policy.hujson"))
@@ -334,13 +333,13 @@ def test_a_file_of_comments_and_last_commas_is_a_policy(program: Callable, tmp_p
 def test_good_values_of_every_key_are_taken(program: Callable, sops_file: Callable, tmp_path: Path):
     secrets = sops_file(tmp_path / "s.yaml", SOPS_VALUES, ME)
     policy = tmp_path / "policy.hujson"
-    policy.write_text('{"tagOwners": {"tag:web": [],}} // nobody but the keys')
+    policy.write_text('{"tagOwners": {"tag:web": [],}} // nobody but the keys\n')
     program(
-        machine="aarch64",
         zone="example.org",
         headscaleName="vpn.example.org",
         uiName="ui.example.org",
         baseDomain="net.vpn.example.org",
+        formerHeadscaleNames=["headscale.example.org", "headscale.example.net example.net"],
         extraRecords=["grafana.ts.example.org 100.64.0.9", "six.ts.example.org fd7a:115c:a1e0::9"],
         acmeServer="https://acme.example.org:14000/dir",
         serverType="cax11",

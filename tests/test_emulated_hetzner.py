@@ -280,8 +280,8 @@ def test_resources_have_all_that_the_client_knows(cloud):
         "images": Image,
     }
     for kind, model in known.items():
-        (shown, *_) = call(f"{cloud.url}/{kind}")[2][kind]
-        assert set(model.__api_properties__) <= set(shown), kind
+        (output, *_) = call(f"{cloud.url}/{kind}")[2][kind]
+        assert set(model.__api_properties__) <= set(output), kind
 
 
 def test_an_update_changes_what_it_says(cloud):

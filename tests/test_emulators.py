@@ -1,4 +1,4 @@
-"""What the emulated clouds share, and the contract of Cloudflare's, over real HTTP."""
+"""The base of the emulated clouds, and the contract of Cloudflare's, over real HTTP."""
 
 import http.client
 from collections.abc import Iterator
@@ -83,7 +83,7 @@ def dns() -> Iterator[Dns]:
     assert emulator.unexpected == []
 
 
-def test_a_record_lives_and_whoever_answers_dns_knows(dns):
+def test_a_record_lives_and_the_dns_server_learns_it(dns):
     record = dns.create()
     assert dns.call("GET", f"/{record['id']}") == record
     changed = dns.call("PATCH", f"/{record['id']}", {"content": "203.0.113.11"})

@@ -15,11 +15,12 @@ import pytest
 from conftest import Project
 from emulated import PUBLIC_KEY, TOKEN, Cloud, call, hetzner
 
-from rehearsal import plugins, programs
+from rehearsal import plugins
 from rehearsal.emulators.api import serve
 from rehearsal.emulators.cloudflare import Cloudflare
 from rehearsal.emulators.faults import Fault
-from rehearsal.wait import eventually
+from rehearsal.sandbox.wait import eventually
+from rehearsal.setup import programs
 
 PROGRAM = Path(__file__).parent / "hcloud_program.py"
 KEY = {"name": "test", "public_key": PUBLIC_KEY}
@@ -87,14 +88,14 @@ def test_an_error_may_tell_of_what_was_done(cloud):
 @pytest.mark.parametrize("after", [False, True])
 def test_a_delay_holds_up_one_request_and_no_other(cloud, after):
     cloud.emulator.fail(Fault("POST /ssh_keys", delay=1, after=after))
-    begun = time.monotonic()
+    start = time.monotonic()
     with ThreadPoolExecutor() as pool:
         late = pool.submit(post, cloud)
         eventually(lambda: not cloud.emulator.faults and done(cloud) == after, what="the fault strikes", timeout=5)
         assert call(f"{cloud.url}/locations")[0] == 200
         assert (done(cloud), late.done()) == (after, False)
         assert (late.result(), done(cloud)) == (201, True)
-    assert time.monotonic() - begun >= 1
+    assert time.monotonic() - start >= 1
 
 
 def test_faults_strike_what_they_name_one_at_a_time_in_order(cloud):
@@ -167,14 +168,14 @@ def test_the_provider_retries_what_passes(deployment):
 
 def test_what_the_provider_does_not_retry_fails_loudly_until_the_next_up(deployment):
     # The delay lets all of them begin: the engine orders nothing more after the first failure.
-    told = deployment.up(
+    outcome = deployment.up(
         Fault("POST /ssh_keys", status=423, code="locked", delay=1.5),
         Fault("POST /firewalls", status=500, code="server_error", delay=1.5),
         Fault("POST /primary_ips", drop=True, delay=1.5),
         expect=1,
     )
     for words in ("POST /ssh_keys (locked)", "POST /firewalls (server_error)", '/v1/primary_ips": EOF'):
-        assert words in told
+        assert words in outcome
     assert deployment.tried("POST /v1/ssh_keys") == [423]
     assert deployment.tried("POST /v1/firewalls") == [500]
     assert sorted(deployment.tried("POST /v1/primary_ips")) == [0, 201]
@@ -185,13 +186,13 @@ def test_what_the_provider_does_not_retry_fails_loudly_until_the_next_up(deploym
 def test_an_order_whose_success_was_not_reported_is_removed_by_hand(deployment):
     """Its name is used and not in the state: every `up` is refused, and says so, until the orphan is gone."""
     client = deployment.cloud.client
-    told = deployment.up(Fault("POST /ssh_keys", status=504, after=True), expect=1)
-    assert "name 'test' is already used (uniqueness_error)" in told
+    outcome = deployment.up(Fault("POST /ssh_keys", status=504, after=True), expect=1)
+    assert "name 'test' is already used (uniqueness_error)" in outcome
     assert deployment.tried("POST /v1/ssh_keys") == [504, 409]
     client.ssh_keys.get_by_name("test").delete()
 
-    told = deployment.up(Fault("POST /servers", drop=True, after=True), expect=1)
-    assert '/v1/servers": EOF' in told
+    outcome = deployment.up(Fault("POST /servers", drop=True, after=True), expect=1)
+    assert '/v1/servers": EOF' in outcome
     assert "name 'test' is already used (uniqueness_error)" in deployment.up(expect=1)
     orphan = client.servers.get_by_name("test")
     orphan.delete().wait_until_finished()

@@ -9,7 +9,8 @@ import pytest
 from conftest import Project
 from emulated import TOKEN, Cloud, hetzner
 
-from rehearsal import plugins, programs
+from rehearsal import plugins
+from rehearsal.setup import programs
 
 PROGRAM = Path(__file__).parent / "hcloud_program.py"
 
@@ -58,17 +59,17 @@ def test_what_is_up_stays_as_it_is(deployment):
 
 def test_labels_changed_by_hand_are_seen_and_repaired(deployment):
     client = deployment.cloud.client
-    found = {
+    matches = {
         "server": client.servers,
         "key": client.ssh_keys,
         "firewall": client.firewalls,
         "ipv4": client.primary_ips,
     }
-    things = [resources.get_all()[0] for resources in found.values()]
+    things = [resources.get_all()[0] for resources in matches.values()]
     for thing in things:
         thing.update(labels={"stack": "by-hand"})
-    seen = deployment.preview(expect=7)
-    assert all(f"::{name}]" in seen for name in found)
+    outcome = deployment.preview(expect=7)
+    assert all(f"::{name}]" in outcome for name in matches)
     deployment.project.up("--refresh")
     for thing in things:
         thing.reload()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from server_image import ServerImage, sample_tree
 
-from rehearsal.image import HEADSCALE_MODULE, pinned
+from rehearsal.setup.image import HEADSCALE_MODULE
 
 pytestmark = pytest.mark.usefixtures("engine")
 MODULE = "github.com/juanfont/headscale"
@@ -50,11 +50,6 @@ def unknown(settings: dict[str, Any]) -> list[str]:
 @pytest.fixture
 def settings(server: ServerImage) -> dict[str, Any]:
     return server.evaluate(sample_tree(), "services.headscale.settings")
-
-
-def test_the_source_is_that_of_the_pinned_version():
-    wanted = pinned("headscale")
-    assert listed("Version") == f"v{wanted}", f"in {HEADSCALE_MODULE}: go get -tool {MODULE}/cmd/headscale@v{wanted}"
 
 
 def test_headscale_reads_every_key_that_is_set(settings: dict[str, Any]):

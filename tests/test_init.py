@@ -20,7 +20,7 @@ from vault import vault
 
 import rules
 import sops
-from rehearsal import programs
+from rehearsal.setup import programs
 
 HERE = Path(__file__).resolve().parent
 PROGRAM = HERE.parent
@@ -61,18 +61,18 @@ class Operator:
         )
 
     def run(self, *command: str | Path, stdin: str = "", **more: str) -> str:
-        done = self.start(*command, stdin=stdin, **more)
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout
+        process = self.start(*command, stdin=stdin, **more)
+        assert process.returncode == 0, f"{command}: {process.stdout}{process.stderr}"
+        return process.stdout
 
     def init(self, *flags: str, **more: str) -> str:
         return self.run("scripts/init", *flags, **more)
 
     def refused(self, *flags: str, **more: str) -> str:
-        done = self.start("scripts/init", *flags, **more)
-        assert done.returncode == 1, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done.stderr
+        process = self.start("scripts/init", *flags, **more)
+        assert process.returncode == 1, process.stdout + process.stderr
+        assert "Traceback" not in process.stderr
+        return process.stderr
 
     def get(self, key: str) -> str:
         return self.run("pulumi", "config", "get", f"headscale:{key}").strip()
@@ -84,9 +84,10 @@ class Operator:
         return json.loads(self.run("sops", "decrypt", "--output-type", "json", self.secrets_file))
 
     def files(self) -> dict[str, tuple[bytes, int]]:
-        """What is in every file of the project and the home, and when it was last written."""
-        found = (path for path in self.place.rglob("*") if path.is_file() and ".pulumi" not in path.parts)
-        return {str(path.relative_to(self.place)): (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
+        """The content of every file of the project and the home, with the time of its last change."""
+        passing = {".pulumi", "__pycache__"}
+        matches = (path for path in self.place.rglob("*") if path.is_file() and not passing.intersection(path.parts))
+        return {str(path.relative_to(self.place)): (path.read_bytes(), path.stat().st_mtime_ns) for path in matches}
 
     def logged(self, **more: str) -> dict[str, str]:
         """An environment whose pulumi and sops write down how they are called."""
@@ -131,36 +132,33 @@ def newcomer(place: Path, *flags: str, **environment: str) -> Operator:
     return operator
 
 
-# -- what it makes ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("provider", ["operator", "with_passphrase"])
 def test_it_makes_everything_and_says_what_where_and_what_to_back_up(provider: str, request: pytest.FixtureRequest):
     operator = request.getfixturevalue(provider)
-    said = operator.init()
+    output = operator.init()
     public = [rules.private_key(operator.get(key)) for key in ("deployKey", "sshHostKey")]
     assert public[0] != public[1]
     assert sops.checked(operator.secrets_file, operator.host())
     assert operator.values().keys() == SOPS_VALUES.keys()
     assert operator.age_keys.stat().st_mode & 0o777 == 0o600
     assert operator.age_keys.parent.stat().st_mode & 0o777 == 0o700
-    assert len(re.findall("^made ", said, re.MULTILINE)) == 6
+    assert len(re.findall("^made ", output, re.MULTILINE)) == 6
     for where in (*(f"headscale:{key} in Pulumi.mine.yaml" for key in KEYS), operator.age_keys, ".sops.yaml"):
-        assert f": {where}\n" in said
-    assert ": nix/secrets/mine.yaml, encrypted\n" in said
-    assert "Commit Pulumi.mine.yaml, .sops.yaml, nix/secrets/mine.yaml;" in said
-    assert re.search(f"(?s)Back up, .* the stack's passphrase, .* your age key, {operator.age_keys}", said)
+        assert f": {where}\n" in output
+    assert ": nix/secrets/mine.yaml, encrypted\n" in output
+    assert "Commit Pulumi.mine.yaml, .sops.yaml, nix/secrets/mine.yaml;" in output
+    assert re.search(f"(?s)Back up, .* the stack's passphrase, .* your age key, {operator.age_keys}", output)
     assert list((operator.place / "tmp").iterdir()) == []
 
 
 def test_another_run_changes_nothing(operator: Operator):
     operator.init()
     before = operator.files()
-    said = operator.init()
+    output = operator.init()
     assert operator.files() == before
-    assert "the stack mine has all its keys and secrets\n" in said
-    assert "made" not in said
-    assert "Back up" in said
+    assert "the stack mine has all its keys and secrets\n" in output
+    assert "made" not in output
+    assert "Back up" in output
 
 
 def test_what_is_there_is_kept(operator: Operator):
@@ -169,10 +167,10 @@ def test_what_is_there_is_kept(operator: Operator):
     operator.age_keys.parent.mkdir(parents=True)
     mine = x25519.Identity.generate()
     operator.age_keys.write_text(f"# mine\n{mine}\n")
-    said = operator.init()
+    output = operator.init()
     assert operator.get("deployKey") == own.strip()
     assert operator.age_keys.read_text() == f"# mine\n{mine}\n"
-    assert len(re.findall("^made ", said, re.MULTILINE)) == 4
+    assert len(re.findall("^made ", output, re.MULTILINE)) == 4
     assert set(sops.recipients(operator.secrets_file)) == {str(mine.to_public()), str(operator.host().to_public())}
 
 
@@ -213,20 +211,17 @@ def test_the_settings_may_be_in_another_file(operator: Operator):
     assert "headscale:hostAgeKey" in (operator.place / "settings.yaml").read_text()
 
 
-# -- however it ends ----------------------------------------------------------------------------------------------
-
-
 def test_killed_before_any_of_its_steps_it_goes_on_in_the_next_run(operator: Operator):
     """Slow by design: it begins as often as it has steps."""
     killed = operator.place.with_name(f"{operator.place.name}-killed")
     killed.touch()
-    run = (sys.executable, HERE / "killed.py", killed, "scripts/init.py")
+    run = (sys.executable, HERE / "killed.py", killed, "scripts.init")
     before = operator.files()
-    while (done := operator.start(*run, PYTHONPATH=str(operator.project))).returncode == -SIGKILL:
+    while (process := operator.start(*run, PYTHONPATH=str(operator.project))).returncode == -SIGKILL:
         after = operator.files()
         assert kept(before, after), killed.read_text().splitlines()[-2:]
         before = after
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     steps = [step.split("'")[1] for step in killed.read_text().splitlines()]
     assert {".new-keys.txt", ".new-.sops.yaml", ".new-mine.yaml", "sops", "pulumi"} <= {
         Path(step).name for step in steps
@@ -246,8 +241,8 @@ def kept(before: dict[str, tuple[bytes, int]], after: dict[str, tuple[bytes, int
 
 @pytest.mark.parametrize("moment", ["headscale:deployKey", "headscale:hostAgeKey", "encrypt"])
 def test_killed_while_a_program_still_works_for_it_the_next_run_waits(operator: Operator, moment: str):
-    done = operator.start("scripts/init", **operator.logged(KILL=moment))
-    assert done.returncode == -SIGKILL
+    process = operator.start("scripts/init", **operator.logged(KILL=moment))
+    assert process.returncode == -SIGKILL
     operator.init(**operator.logged())
     calls = [
         line for line in Path(operator.log).read_text().splitlines() if "config set" in line or "config --" in line
@@ -268,9 +263,6 @@ def test_no_secret_is_in_arguments_or_environment(with_passphrase: Operator):
     assert [secret for secret in (*held, *keys) if secret in log] == []
 
 
-# -- what it says when it cannot ----------------------------------------------------------------------------------
-
-
 def test_a_missing_program_is_told_in_a_sentence_with_how_to_get_it(operator: Operator):
     directory = operator.place / "bin"
     directory.mkdir()
@@ -278,12 +270,12 @@ def test_a_missing_program_is_told_in_a_sentence_with_how_to_get_it(operator: Op
         (directory / name).symlink_to(shutil.which(name) or "")
     (directory / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (directory / "python3").chmod(0o755)
-    said = operator.refused(PATH=str(directory)).splitlines()
-    assert len(said) == 2
-    assert re.fullmatch(r"scripts/init: there is no `pulumi` on PATH; `curl .*`, or see https://.*", said[0])
-    assert re.fullmatch(r"there is no `sops` on PATH; `brew install sops` or .*", said[1])
+    output = operator.refused(PATH=str(directory)).splitlines()
+    assert len(output) == 2
+    assert re.fullmatch(r"scripts/init: `pulumi` is not on PATH; `curl .*`, or see https://.*", output[0])
+    assert re.fullmatch(r"`sops` is not on PATH; `brew install sops` or .*", output[1])
     (directory / "pulumi").symlink_to("/bin/true")
-    assert operator.refused(PATH=str(directory)).startswith("scripts/init: there is no `sops` on PATH; ")
+    assert operator.refused(PATH=str(directory)).startswith("scripts/init: `sops` is not on PATH; ")
 
 
 def test_a_python_without_the_programs_modules_is_told(operator: Operator):
@@ -291,8 +283,8 @@ def test_a_python_without_the_programs_modules_is_told(operator: Operator):
     directory.mkdir()
     (directory / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     (directory / "python3").chmod(0o755)
-    said = operator.refused(PATH=f"{directory}:{operator.environment['PATH']}")
-    assert re.fullmatch(r"scripts/init: \S+ has no module \w+; `pulumi install` brings it\n", said)
+    output = operator.refused(PATH=f"{directory}:{operator.environment['PATH']}")
+    assert re.fullmatch(r"scripts/init: \S+ lacks the module \w+; `pulumi install` installs it\n", output)
 
 
 def test_without_a_stack_or_a_passphrase_pulumis_own_words_are_told(with_passphrase: Operator):
@@ -320,8 +312,6 @@ def test_the_operators_key_may_be_of_any_kind_if_it_is_named(operator: Operator)
     assert operator.age_keys.read_text() == "AGE-PLUGIN-YUBIKEY-1QQQQ\n"
 
 
-# -- .sops.yaml ---------------------------------------------------------------------------------------------------
-
 OTHERS = """\
 # the household's
 stores:
@@ -348,9 +338,9 @@ def test_a_rule_is_added_and_nothing_of_the_file_is_touched(operator: Operator, 
     ("text", "told"),
     [
         ("creation_rules: [", ".sops.yaml is not YAML: "),
-        ("- creation_rules", ".sops.yaml is no configuration of sops"),
-        ("creation_rules: oven", ".sops.yaml is no configuration of sops"),
-        ("creation_rules:\n- path_regex: (oven\n", "path_regex '(oven' of .sops.yaml"),
+        ("- creation_rules", ".sops.yaml is not a configuration of sops"),
+        ("creation_rules: oven", ".sops.yaml is not a configuration of sops"),
+        ("creation_rules:\n- path_regex: (oven\n", "can not compile regexp: error parsing regexp: missing closing )"),
     ],
 )
 def test_a_configuration_that_sops_would_not_take_is_told(operator: Operator, text: str, told: str):
@@ -364,10 +354,10 @@ def test_a_configuration_that_sops_would_not_take_is_told(operator: Operator, te
 )
 def test_where_a_rule_cannot_be_added_it_is_told(operator: Operator, text: str):
     operator.sops_yaml.write_text(text)
-    said = operator.refused()
+    output = operator.refused()
     assert operator.sops_yaml.read_text() == text
-    assert ".sops.yaml has no rule for nix/secrets/mine.yaml; add it to its creation_rules:\n" in said
-    rule = yaml.safe_load(said.partition("creation_rules:\n")[2])
+    assert ".sops.yaml lacks a rule for nix/secrets/mine.yaml; add it to its creation_rules:\n" in output
+    rule = yaml.safe_load(output.partition("creation_rules:\n")[2])
     operator.sops_yaml.write_text(yaml.safe_dump({"creation_rules": rule}))
     operator.init()
 
@@ -375,9 +365,9 @@ def test_where_a_rule_cannot_be_added_it_is_told(operator: Operator, text: str):
 def test_a_rule_of_the_operators_is_used_as_it_is(operator: Operator):
     mine = str(x25519.Identity.generate().to_public())
     operator.sops_yaml.write_text(f"creation_rules:\n- age: {mine}\n")
-    said = operator.refused()
+    output = operator.refused()
     host = str(operator.host().to_public())
-    assert f".sops.yaml does not let the server open nix/secrets/mine.yaml: add {host} to its rule" in said
+    assert f".sops.yaml does not let the server open nix/secrets/mine.yaml: add {host} to its rule" in output
     assert [path.name for path in operator.secrets_file.parent.iterdir()] == ["sample.yaml"]
     operator.sops_yaml.write_text(f"creation_rules:\n- age: {mine},{host}\n")
     operator.init()
@@ -385,7 +375,87 @@ def test_a_rule_of_the_operators_is_used_as_it_is(operator: Operator):
     assert not operator.age_keys.exists()
 
 
-# -- the SOPS file that is there ----------------------------------------------------------------------------------
+LEAKING = {
+    "encrypted_regex": ("- encrypted_regex: ^(data|stringData)$\n  age: {}\n", "encrypted_regex: ^(data|stringData)$"),
+    "unencrypted_regex": (
+        "- path_regex: secrets/.*\n  unencrypted_regex: ^headscale\n  age: {}\n",
+        "unencrypted_regex",
+    ),
+    "encrypted_suffix": ("- encrypted_suffix: _secret\n  age: {}\n", "encrypted_suffix: _secret"),
+    "unencrypted_suffix": ("- unencrypted_suffix: _key\n  age: {}\n", "unencrypted_suffix: _key"),
+}
+
+
+@pytest.mark.parametrize(("rule", "setting"), LEAKING.values(), ids=LEAKING)
+def test_a_rule_that_leaves_keys_in_clear_is_refused_before_anything_is_written(
+    operator: Operator, rule: str, setting: str
+):
+    mine = str(x25519.Identity.generate().to_public())
+    operator.sops_yaml.write_text(f"creation_rules:\n{rule.format(mine)}")
+    before = operator.files()
+    output = operator.refused()
+    assert f"leaves {NOISE} and {API} in clear ({setting}" in output
+    assert "put a rule without that before it" in output
+    assert operator.files() == before
+
+
+def test_a_file_that_leaves_new_keys_in_clear_is_left_as_it_is(operator: Operator):
+    operator.init()
+    operator.run("sops", "unset", str(operator.secrets_file), f'["{API}"]')
+    values = operator.values()
+    identity = str(operator.host().to_public())
+    rule = f"creation_rules:\n- encrypted_regex: noise\n  age: {identity}\n"
+    operator.place.joinpath("partial.yaml").write_text(rule)
+    encrypt = ("sops", "--config", str(operator.place / "partial.yaml"), "encrypt", "--input-type", "json")
+    text = operator.run(*encrypt, "--output-type", "yaml", "/dev/stdin", stdin=json.dumps(values))
+    operator.secrets_file.write_text(text)
+    assert f"leaves {API} in clear (encrypted_regex: noise)" in operator.refused(
+        SOPS_AGE_KEY=operator.get("hostAgeKey")
+    )
+    assert operator.secrets_file.read_text() == text
+    assert [path.name for path in operator.secrets_file.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_rule_of_two_key_groups_is_refused_with_its_reason(operator: Operator):
+    mine = str(x25519.Identity.generate().to_public())
+    operator.sops_yaml.write_text(f"creation_rules:\n- key_groups:\n  - age: [{mine}]\n  - age: [{mine}]\n")
+    output = operator.refused()
+    assert "has 2 key_groups, and the server, age1" in output
+    assert "is in 0 of them" in output
+    assert not operator.secrets_file.exists()
+
+
+def test_a_rule_is_read_as_sops_reads_it(operator: Operator):
+    operator.init()
+    rules_before = operator.sops_yaml.read_text()
+    posix = re.sub("path_regex: .*", r"path_regex: '^nix/secrets/[[:alnum:]_-]+\\.ya?ml$'", rules_before)
+    operator.sops_yaml.write_text(posix)
+    process = operator.start("scripts/init")
+    assert (process.returncode, process.stderr) == (0, "")
+    assert operator.sops_yaml.read_text() == posix
+
+
+def test_nothing_that_git_would_add_holds_a_secret(operator: Operator):
+    operator.init()
+    operator.run("git", "init", "--quiet")
+    operator.run("git", "add", "--all")
+    added = operator.run("git", "grep", "--cached", "-h", "")
+    assert "nix/secrets/mine.yaml" in operator.run("git", "ls-files")
+    secrets_of_mine = [*operator.values().values(), *map(operator.get, KEYS), operator.age_keys.read_text()]
+    for secret in secrets_of_mine:
+        assert all(line not in added for line in secret.splitlines() if len(line) > 20 and "KEY-----" not in line)
+
+
+def test_an_age_key_that_git_would_take_is_refused(operator: Operator):
+    key = operator.project / "keys.txt"
+    before = operator.files()
+    assert "`git add` would take it along" in operator.refused(SOPS_AGE_KEY_FILE=str(key))
+    assert operator.files() == before
+    operator.run("git", "init", "--quiet")
+    with (operator.project / ".gitignore").open("a") as ignored:
+        ignored.write("keys.txt\n")
+    operator.init(SOPS_AGE_KEY_FILE=str(key))
+    assert key.exists()
 
 
 def test_a_file_for_another_server_is_kept_and_the_repair_works(operator: Operator):
@@ -393,12 +463,12 @@ def test_a_file_for_another_server_is_kept_and_the_repair_works(operator: Operat
     values, before = operator.values(), operator.secrets_file.read_text()
     old = str(operator.host().to_public())
     operator.run("pulumi", "config", "rm", "hostAgeKey")
-    said = operator.refused()
+    output = operator.refused()
     new = str(operator.host().to_public())
     assert operator.secrets_file.read_text() == before
-    assert f"nix/secrets/mine.yaml is not encrypted to the server's age key, {new}; " in said
+    assert f"nix/secrets/mine.yaml is not encrypted to the server's age key, {new}; " in output
     operator.sops_yaml.write_text(operator.sops_yaml.read_text().replace(old, new))
-    operator.run("sh", "-c", f"yes | {re.findall('`(sops .*?)`', said)[0]}")
+    operator.run("sh", "-c", f"yes | {re.findall('`(sops .*?)`', output)[0]}")
     operator.init()
     assert operator.values() == values
 
@@ -416,13 +486,23 @@ def test_a_stack_that_has_a_server_gets_no_second_identity_unless_told(operator:
     before = operator.values()[NOISE]
     give_server(operator)
     operator.run(*LOST[lost])
-    said = operator.refused()
-    assert "the stack mine has a server" in said
-    assert "`scripts/init --new-identity` makes another, and every device must log in again, by hand" in said
-    assert ("former.yaml is encrypted to this stack's server" in said) == (lost == "renamed")
+    output = operator.refused()
+    assert "the stack mine has a server" in output
+    assert "`scripts/init --new-identity` makes another, and every device must log in again, by hand" in output
+    assert ("former.yaml is encrypted to this stack's server" in output) == (lost == "renamed")
     assert not operator.secrets_file.exists() or operator.values().keys() == {API}
     operator.init("--new-identity")
     assert operator.values()[NOISE] != before
+
+
+def test_a_stack_that_was_renamed_gets_no_second_identity(operator: Operator):
+    operator.init()
+    former = operator.secrets_file.with_name("former.yaml")
+    operator.secrets_file.rename(former)
+    assert "nix/secrets/former.yaml is encrypted to this stack's server" in operator.refused()
+    assert not operator.secrets_file.exists()
+    former.rename(operator.secrets_file)
+    operator.init()
 
 
 def give_server(operator: Operator) -> None:
@@ -442,8 +522,8 @@ def test_who_loses_the_own_age_key_gets_in_by_the_servers_as_the_readme_says(ope
     operator.run("age-keygen", "-o", operator.age_keys)
     old, new = (re.findall("age1[0-9a-z]+", text)[0] for text in (lost, operator.age_keys.read_text()))
     operator.sops_yaml.write_text(operator.sops_yaml.read_text().replace(old, new))
-    told = re.findall("`(SOPS_AGE_KEY_CMD=[^`]*)`", (PROGRAM / "README.md").read_text())[0]
-    operator.run("sh", "-c", f"yes | {told}")
+    output = re.findall("`(SOPS_AGE_KEY_CMD=[^`]*)`", (PROGRAM / "docs/keys.md").read_text())[0]
+    operator.run("sh", "-c", f"yes | {output}")
     assert operator.values() == values
     operator.init()
 
@@ -453,10 +533,10 @@ def test_a_missing_or_malformed_secret_is_repaired_as_told_and_the_other_kept(op
     operator.init()
     good = operator.values()
     operator.run("sops", "set", "nix/secrets/mine.yaml", f'["{spoilt}"]', '"hunter2"')
-    said = operator.refused()
-    assert f"holds a {spoilt} that is not" in said
-    assert "hunter2" not in said
-    operator.run("sh", "-c", re.findall("`(sops unset .*?)`", said)[0])
+    output = operator.refused()
+    assert f"holds a {spoilt} that is not" in output
+    assert "hunter2" not in output
+    operator.run("sh", "-c", re.findall("`(sops unset .*?)`", output)[0])
     operator.init()
     values = operator.values()
     assert {name for name in good if values[name] == good[name]} == set(good) - {spoilt}
@@ -464,10 +544,10 @@ def test_a_missing_or_malformed_secret_is_repaired_as_told_and_the_other_kept(op
 
 def test_a_file_in_clear_is_refused_and_the_repair_works(operator: Operator):
     operator.secrets_file.write_text(yaml.safe_dump(SOPS_VALUES))
-    said = operator.refused()
-    assert "nix/secrets/mine.yaml is not encrypted" in said
-    assert not [value for value in SOPS_VALUES.values() if value in said]
-    operator.run("sh", "-c", re.findall("`(sops encrypt .*?)`", said)[0])
+    output = operator.refused()
+    assert "nix/secrets/mine.yaml is not encrypted" in output
+    assert not [value for value in SOPS_VALUES.values() if value in output]
+    operator.run("sh", "-c", re.findall("`(sops encrypt .*?)`", output)[0])
     operator.init()
     assert operator.values() == SOPS_VALUES
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from traces import Traces, now
 
-from rehearsal import capsule, doctor
-from rehearsal.wait import eventually
+from rehearsal.sandbox import capsule
+from rehearsal.sandbox.wait import eventually
+from rehearsal.setup import doctor
 from rehearsal.world import Prepared
 
 PROGRAM = Path(__file__).resolve().parent.parent
@@ -26,7 +27,7 @@ REHEARSAL = [sys.executable, "-m", "rehearsal"]
 
 @dataclass(frozen=True)
 class Home:
-    """Where a living rehearsal has its lock and its log."""
+    """The directory of a living rehearsal's lock and log."""
 
     path: Path
 
@@ -50,7 +51,7 @@ class Home:
 
     @contextmanager
     def ended(self) -> Iterator[None]:
-        """Whatever the block does, nothing lives after it."""
+        """A rehearsal that is ended with the block, also after an error."""
         try:
             yield
         finally:
@@ -143,8 +144,6 @@ def arguments(process: Path) -> str:
         return ""
 
 
-# -- how it ends --------------------------------------------------------------------------------------------------
-
 VICTIMS = ("up", "outermost", "keeper", "outermost and keeper", "program")
 
 
@@ -160,8 +159,8 @@ def test_nothing_is_left_of_one_that_was_killed(living: Home, tmp_path: Path, vi
         victims, alive = pids_of(victim, up.pid, outermost), now()
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
-        said = home.command("down")
-        assert traces.left(begun_before=alive) == [], said
+        output = home.command("down")
+        assert traces.left(begun_before=alive) == [], output
     assert up.returncode == (-signal.SIGKILL if victim == "up" else 1)
     assert "no rehearsal lives" in home.command("status", expect=1)
     assert "pass" in living.command("run", "laptop", "curl", "-sS", "https://headscale.example.org/health")
@@ -202,19 +201,16 @@ def test_two_live_side_by_side_at_the_same_addresses(living: Home, tmp_path: Pat
     assert "Running" in living.command("status")
 
 
-# -- what the machine lacks ---------------------------------------------------------------------------------------
-
-
 def examine(*before: str, **environment: str) -> subprocess.CompletedProcess[str]:
     argv = [*before, *REHEARSAL, "doctor"]
     return subprocess.run(argv, cwd=PROGRAM, capture_output=True, text=True, env=os.environ | environment)
 
 
 def test_the_doctor_names_programs_that_are_missing_and_what_brings_them():
-    done = examine(PATH="/nonexistent")
-    assert done.returncode == 1
-    assert "missing: the program git\n         apt-get install git\n" in done.stdout
-    assert "missing: the program go\n" in done.stdout
+    process = examine(PATH="/nonexistent")
+    assert process.returncode == 1
+    assert "missing: the program git\n         apt-get install git\n" in process.stdout
+    assert "missing: the program go\n" in process.stdout
 
 
 @pytest.mark.usefixtures("world")
@@ -237,7 +233,7 @@ def test_the_doctor_and_the_set_up_name_the_same_packages():
     [
         (doctor.sys, "platform", "darwin", "needs Linux"),
         (doctor.os, "geteuid", lambda: 1000, "needs root"),
-        (doctor, "TUN", Path("/dev/null/tun"), "no /dev/null/tun"),
+        (doctor, "TUN", Path("/dev/null/tun"), "/dev/null/tun is missing"),
     ],
 )
 def test_it_refuses_in_one_sentence(monkeypatch: pytest.MonkeyPatch, where, name: str, value, words: str):
@@ -252,8 +248,8 @@ def test_the_script_refuses_before_it_installs_anything(tmp_path: Path):
     (tmp_path / "uname").write_text("#!/bin/sh\necho Darwin\n")
     (tmp_path / "uname").chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run([PROGRAM / "scripts/rehearse"], capture_output=True, text=True, env=environment)
-    assert done.returncode == 1
-    assert done.stderr.startswith("The rehearsal cannot run here: it needs Linux")
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1
+    process = subprocess.run([PROGRAM / "scripts/rehearse"], capture_output=True, text=True, env=environment)
+    assert process.returncode == 1
+    assert process.stderr.startswith("The rehearsal cannot run here: it needs Linux")
+    assert process.stdout == ""
+    assert len(process.stderr.splitlines()) == 1

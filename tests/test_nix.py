@@ -41,7 +41,7 @@ def test_a_mistake_is_told_by_its_name(server: ServerImage, mistake: str):
 
 
 def test_what_modules_add_to_one_text_comes_in_the_order_of_nixpkgs(server: ServerImage):
-    """What is imported comes before what imports it, and of two modules the last before the first."""
+    """Imported definitions come before those of the importing module, and of two modules the last before the first."""
     tree = server.tree(
         "ordered",
         """{
@@ -68,6 +68,13 @@ def test_the_bootstrap_system_has_ssh_and_no_application(server: ServerImage, tr
     assert server.evaluate(tree, "boot.initrd.systemd.enable") is True
 
 
+def test_stage_1_of_the_bootstrap_system_finishes_what_a_power_cut_ended(server: ServerImage, tree: str):
+    commands = server.evaluate(tree, "boot.initrd.postMountCommands", system="bootstrap")
+    assert commands == (NIX / "finish-lustration.sh").read_text()
+    # nixpkgs would take it for a place of its own in the script that it puts the commands into.
+    assert not re.search(r"@\w+@", commands)
+
+
 def test_both_systems_have_the_same_kernel_parameters(server: ServerImage, tree: str):
     bootstrap = set(server.evaluate(tree, "boot.kernelParams", system="bootstrap"))
     # NixOS's own modules name some of them once more.
@@ -80,9 +87,9 @@ def test_both_systems_have_the_same_kernel_parameters(server: ServerImage, tree:
 def test_headscale_takes_its_configuration(server: ServerImage, tree: str, system: str):
     prepare_headscale(server, system)
     config = server.evaluate(tree, "systemd.services.headscale.script").split(" --config ")[1]
-    done = server.run("headscale", "configtest", "--config", config)
-    assert done.returncode == 0, done.stderr
-    assert "deprecated" not in done.stdout + done.stderr
+    process = server.run("headscale", "configtest", "--config", config)
+    assert process.returncode == 0, process.stderr
+    assert "deprecated" not in process.stdout + process.stderr
 
 
 def test_headscale_refuses_a_key_that_was_renamed(server: ServerImage, system: str):

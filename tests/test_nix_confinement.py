@@ -1,4 +1,4 @@
-"""What confines the host's services, watches the host and keeps its way back, as the real programs judge it."""
+"""Confinement of the host's services, audit and former generations, as the real programs judge them."""
 
 import json
 import re
@@ -24,16 +24,13 @@ THERE = {"/boot", "/etc", "/etc/nixos", "/etc/ssh", "/nix/var/nix/profiles", "/v
 EXPOSURE = {"deployment-undo": 1.5, "derp-map": 1.2, "headscale": 1.3, "headscale-api-key": 0.9, "nginx": 1.6}
 
 
-# -- AppArmor ---------------------------------------------------------------------------------------------------------
-
-
 def profile(server: ServerImage, system: str, name: str) -> Profile:
     """The profile as it is compiled for a kernel with all that its abi names; nothing is loaded."""
     parser = ["apparmor_parser", "--config-file", f"{system}/etc/apparmor/parser.conf", "--skip-kernel-load"]
     features = ["--features-file", "/etc/apparmor.d/abi/4.0", "--dump", "rule-exprs"]
-    done = server.run(*parser, *features, f"{system}/etc/apparmor.d/{name}")
-    assert done.returncode == 0, done.stderr
-    return Profile(done.stderr)
+    process = server.run(*parser, *features, f"{system}/etc/apparmor.d/{name}")
+    assert process.returncode == 0, process.stderr
+    return Profile(process.stderr)
 
 
 @pytest.mark.parametrize("name", ["headscale", "nginx"])
@@ -50,7 +47,7 @@ def commands(unit: str, setting: str) -> list[str]:
 
 
 def violations(server: ServerImage, system: str, name: str, port: int, *asks: list[str]) -> set[tuple[str, str]]:
-    """What the unit's processes did at start, reload, requests and stop, and its profile does not allow."""
+    """The actions of the unit's processes at start, reload, requests and stop, and its profile does not allow."""
     unit = server.unit(system, f"{name}.service")
     assert f"AppArmorProfile={name}" in unit.splitlines()
     log = server.disk / f"upper/trace-{secrets.token_hex(4)}"
@@ -67,11 +64,11 @@ def violations(server: ServerImage, system: str, name: str, port: int, *asks: li
     }
     server.put("/walk.py", (HERE / "confined_walk.py").read_text())
     server.output("python3", "/walk.py", stdin=json.dumps(walk))
-    found = {(resolved(server, path) if right == "x" else path, right) for path, right in set(uses(traced(log)))}
-    assert len(found) > 20, found
+    matches = {(resolved(server, path) if right == "x" else path, right) for path, right in set(uses(traced(log)))}
+    assert len(matches) > 20, matches
     allowed = profile(server, system, name)
-    found = {(ON_NIXOS.get(path, path), right) for path, right in found}
-    return {(path, right) for path, right in found if not allowed.allows(path, right)}
+    matches = {(ON_NIXOS.get(path, path), right) for path, right in matches}
+    return {(path, right) for path, right in matches if not allowed.allows(path, right)}
 
 
 def test_headscale_needs_nothing_that_its_profile_forbids(server: ServerImage, system: str):
@@ -99,9 +96,6 @@ def test_nginx_needs_nothing_that_its_profile_forbids(server: ServerImage, syste
     assert violations(server, system, "nginx", 443, *([*curl, url] for url in urls)) == set()
 
 
-# -- audit ------------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def rules(server: ServerImage, system: str) -> str:
     (start,) = commands(server.unit(system, "audit-rules-nixos.service"), "ExecStart")
@@ -115,8 +109,8 @@ def test_auditctl_takes_every_rule(server: ServerImage, rules: str):
     assert len(sent) > 5
     # With -i first, auditctl goes on after what is refused.
     server.put("/audit.rules", f"-i\n{rules}")
-    said = server.run("auditctl", "-R", "/audit.rules").stderr.splitlines()
-    answers = [line for line in said if not line.startswith("There was an error in line")]
+    output = server.run("auditctl", "-R", "/audit.rules").stderr.splitlines()
+    answers = [line for line in output if not line.startswith("There was an error in line")]
     assert answers.count("Error sending add rule data request (Operation not permitted)") == len(sent), answers
     assert all(line.endswith("(Operation not permitted)") for line in answers), answers
 
@@ -131,25 +125,19 @@ def test_what_must_be_watched_is_there_from_the_start(rules: str):
 def test_auditd_takes_its_configuration_and_rotates_its_log(server: ServerImage, system: str):
     # auditd follows no link.
     server.output("sh", "-euc", "mkdir -p /audit; cp $0/etc/audit/auditd.conf /audit/", system)
-    said = server.run("auditd", "-f", "-c", "/audit", "-s", "nochange").stderr
+    output = server.run("auditd", "-f", "-c", "/audit", "-s", "nochange").stderr
     # The last word of a daemon whose configuration is right and whom the kernel refuses, as it does here.
-    assert "Error setting audit daemon pid (Operation not permitted)" in said, said
-    assert "max_log_size_action_parser called with: ROTATE" in said, said
-
-
-# -- systemd ----------------------------------------------------------------------------------------------------------
+    assert "Error setting audit daemon pid (Operation not permitted)" in output, output
+    assert "max_log_size_action_parser called with: ROTATE" in output, output
 
 
 @pytest.mark.parametrize("name", EXPOSURE)
 def test_a_service_is_exposed_no_more_than_it_was(server: ServerImage, system: str, name: str):
     unit = f"{system}/etc/systemd/system/{name}.service"
-    said = server.output("systemd-analyze", "security", "--offline=true", "--no-pager", unit)
-    level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
-    assert level is not None, said
-    assert float(level[1]) <= EXPOSURE[name], said
-
-
-# -- generations ------------------------------------------------------------------------------------------------------
+    output = server.output("systemd-analyze", "security", "--offline=true", "--no-pager", unit)
+    level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", output)
+    assert level is not None, output
+    assert float(level[1]) <= EXPOSURE[name], output
 
 
 def test_garbage_collection_leaves_ten_generations_however_old(server: ServerImage, tmp_path: Path):

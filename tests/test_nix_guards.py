@@ -1,4 +1,4 @@
-"""What guards the host: the firewall, sshd, fail2ban's jails, hosts that are not ours. The real programs judge."""
+"""The guards of the host: the firewall, sshd, fail2ban's jails, hosts that are not ours. The real programs judge."""
 
 import ast
 import json
@@ -18,7 +18,7 @@ from server_image import HERE, ServerImage, sample_system, sample_tree
 from sshd import make_key
 from test_nix_nginx import HEADSCALE, UI, nginx
 
-from rehearsal.cache import cached
+from rehearsal.setup.cache import cached
 
 __all__ = ["nginx"]
 
@@ -65,13 +65,10 @@ SSHD = {
 }
 
 
-# -- firewall --------------------------------------------------------------------------------------------------------
-
-
 def ruleset(server: ServerImage, system: str) -> str:
-    found = re.search(r"ExecStart=\S+ -f (\S+)", server.unit(system, "nftables.service"))
-    assert found is not None
-    return found[1]
+    match = re.search(r"ExecStart=\S+ -f (\S+)", server.unit(system, "nftables.service"))
+    assert match is not None
+    return match[1]
 
 
 def input_rules(server: ServerImage, system: str) -> list[str]:
@@ -104,9 +101,6 @@ def test_a_host_that_is_not_ours_gets_no_answer_and_no_certificate(server: Serve
     server.put("/walk.sh", (HERE / "unknown_host_walk.sh").read_text())
     # curl's 52: the server sent nothing; 35: no TLS. By address of each family, and by a name.
     assert server.output("bash", "/walk.sh", nginx).splitlines() == ["http 52", "https 35"] * 3
-
-
-# -- sshd ------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -198,16 +192,13 @@ def test_every_client_of_ours_agrees_with_sshd_and_answers_while_it_waits(
 
 
 def outcome(command: list[str]) -> str:
-    """What went wrong, or nothing."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
-    return f"{done.returncode}: {done.stderr}" if done.returncode else ""
-
-
-# -- fail2ban --------------------------------------------------------------------------------------------------------
+    """The error message, or nothing."""
+    process = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+    return f"{process.returncode}: {process.stderr}" if process.returncode else ""
 
 
 def orders(server: ServerImage, system: str) -> list[list]:
-    """What fail2ban reads out of its files, as the orders that its server gets."""
+    """The configuration that fail2ban reads from its files, as the orders that its server gets."""
     server.output("sh", "-euc", "mkdir -p /var/log/nginx; touch /var/log/nginx/access.log")
     read = server.output("fail2ban-client", "-c", f"{system}/etc/fail2ban", "-d")
     return [ast.literal_eval(line) for line in read.splitlines()]
@@ -242,7 +233,7 @@ def test_no_jail_bans_an_admin_the_tailnet_or_the_server(server: ServerImage):
 
 
 def failures(server: ServerImage, jail: str, log: str, form: str = "journal") -> Counter[str]:
-    """How often fail2ban's own program sees each address fail in a log, with the jail's filter."""
+    """The number of failures of each address that fail2ban's own program sees in a log, with the jail's filter."""
     server.put("/judged.log", log)
     mode = server.evaluate(sample_tree(), f"services.fail2ban.jails.{jail}.settings").get("mode", "normal")
     config = f"{sample_system()}/etc/fail2ban"
@@ -267,16 +258,16 @@ LOGINS = {
 
 def test_a_login_counts_when_it_fails(server: ServerImage, tmp_path: Path):
     attempts = {what: login_as(tmp_path, user, *keys) for what, (user, keys, _) in LOGINS.items()}
-    said = {}
+    output = {}
     with running_sshd(server, tmp_path) as joined:
         for what, command in attempts.items():
-            begun = len((tmp_path / "log").read_text())
+            start = len((tmp_path / "log").read_text())
             subprocess.run([*joined, *command, "true"], stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
-            await_line(tmp_path / "log", "Connection closed by|Disconnected from", after=begun)
-            said[what] = (tmp_path / "log").read_text()[begun:]
+            await_line(tmp_path / "log", "Connection closed by|Disconnected from", after=start)
+            output[what] = (tmp_path / "log").read_text()[start:]
     for what, (_, _, least) in LOGINS.items():
-        counted = failures(server, "sshd", in_journal("sshd-session", said[what]))["127.0.0.1"]
-        assert (counted >= least) if least else (counted == 0), f"{what}: {counted} in {said[what]}"
+        counted = failures(server, "sshd", in_journal("sshd-session", output[what]))["127.0.0.1"]
+        assert (counted >= least) if least else (counted == 0), f"{what}: {counted} in {output[what]}"
 
 
 def answers(server: ServerImage, nginx: str, *requests: tuple[str, str, str, dict[str, str]]) -> list[int]:

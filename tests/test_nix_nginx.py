@@ -1,4 +1,4 @@
-"""What nginx lets through, walked with the real nginx and an echo in headscale's place."""
+"""The requests that nginx lets through, tried with the real nginx and an echo in headscale's place."""
 
 import base64
 import hashlib
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from server_image import HERE, ServerImage, sample_system, sample_tree
+
+import rules
 
 HEADSCALE, UI = "headscale.example.org", "headscale-ui.example.org"
 
@@ -32,9 +34,29 @@ def test_nginx_takes_its_configuration(server: ServerImage, nginx: str):
     server.output("nginx", "-t", "-c", nginx)
 
 
+def test_nginx_takes_the_longest_names_and_all_former_ones(server: ServerImage, nginx: str):
+    labels = ".".join(("a" * 60, "b" * 60, "c" * 36))
+    long, longer, former = (f"{letter}{labels}.example.org" for letter in ("h", "ui", "f"))
+    assert len(longer) == rules.LONGEST_NAME
+    names = {"headscaleName": long, "uiName": longer, "formerHeadscaleNames": [former], "baseDomain": "ts.example.org"}
+    system = server.build(server.tree("long-names", **names))
+    for name in (long, longer, former):
+        server.unit(system, f"acme-order-renew-{name}.service")
+    assert "no longer than 211" in server.failure(server.tree("too-long", headscaleName=f"h{longer}"))
+    configuration = server.read(f"{system}/etc/nginx/nginx.conf")
+    for name in (HEADSCALE, UI):
+        configuration = re.sub(r"/var/lib/acme/[^/;]+/", f"/var/lib/acme/{name}/", configuration)
+    server.put("/tmp/long.conf", configuration)
+    server.output("nginx", "-t", "-c", "/tmp/long.conf")
+    server.put("/tmp/short.conf", configuration.replace("server_names_hash_bucket_size 512;", ""))
+    assert "could not build server_names_hash" in server.run("nginx", "-t", "-c", "/tmp/short.conf").stderr
+
+
 def gixy(server: ServerImage, nginx: str, directory: Path) -> str:
-    """What the analyser says that nixpkgs' build of nginx.conf runs; each finding fails that build. It needs no later
-    Python than 3.11, so it runs here, on copies."""
+    """Findings of the analyser that nixpkgs runs when it builds nginx.conf: each fails that build.
+
+    It needs Python 3.11 or older, so it runs here, on copies.
+    """
 
     def copy(path: str) -> Path:
         text = re.sub(r"\binclude (/[^;]+);", lambda found: f"include {copy(found[1])};", server.read(path))
@@ -43,13 +65,13 @@ def gixy(server: ServerImage, nginx: str, directory: Path) -> str:
         target.write_text(text)
         return target
 
-    done = subprocess.run([Path(sys.executable).with_name("gixy"), copy(nginx)], capture_output=True, text=True)
-    return done.stdout + done.stderr
+    process = subprocess.run([Path(sys.executable).with_name("gixy"), copy(nginx)], capture_output=True, text=True)
+    return process.stdout + process.stderr
 
 
 def test_the_check_of_nixpkgs_build_finds_nothing(server: ServerImage, nginx: str, tmp_path: Path):
-    assert "No issues found" in (said := gixy(server, nginx, tmp_path)), said
-    assert "ERROR" not in said, said
+    assert "No issues found" in (output := gixy(server, nginx, tmp_path)), output
+    assert "ERROR" not in output, output
 
 
 def test_the_check_of_nixpkgs_build_finds_headers_that_hide_others(server: ServerImage, tmp_path: Path):

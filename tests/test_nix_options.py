@@ -1,4 +1,4 @@
-"""What nix/ takes from nixpkgs is there: options by path and type, functions and packages by name.
+"""Everything that nix/ uses of nixpkgs exists: options by path and type, functions and packages by name.
 
 The small nixpkgs refuses any option that it does not declare, so it is enough that what it declares is nixpkgs' own.
 nixpkgs-names.json says in which file of nixpkgs a name was found. nixos-options.json holds options of nixos-26.05 and
@@ -19,7 +19,7 @@ REAL: dict[str, str] = json.loads((HERE / "nixos-options.json").read_text())
 NAMES: dict[str, dict[str, str]] = json.loads((HERE / "nixpkgs-names.json").read_text())
 SMALL = NIX.parent / "rehearsal/nixpkgs"
 # What the small nixpkgs has for its own modules.
-OWN = {"build", "lib", "standardTools", "system"}
+OWN = {"build", "lib", "script", "standardTools", "system", "unitScript"}
 PLACE = "/usr/lib/rehearsal/nixpkgs"
 DECLARED = f"let lib = import {PLACE}/lib; in lib.declared [ ]"
 OPEN = "open submodule"
@@ -33,7 +33,7 @@ def declared() -> dict[str, str]:
 
 
 def shown(type_: str) -> str:
-    """What else an open submodule may hold is said in several ways, and checked by the program that reads it."""
+    """The type without an open submodule's other values, which the program checks that reads them."""
     return OPEN if type_.startswith(OPEN) else type_
 
 

@@ -84,14 +84,14 @@ def test_an_inhibitor_that_changed_forbids_all_but_a_boot(
     action: str,
     permitted: bool,
 ):
-    """As in 26.05: a name that only one system has forbids nothing."""
+    """A name that only one system has forbids nothing, as in 26.05."""
     for name, inhibitors in (("old", '{"dbus": "dbus", "gone": "1"}'), ("new", '{"dbus": "broker", "new": "2"}')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "switch-inhibitors").write_text(inhibitors)
     monkeypatch.setattr(switch.inhibitors, "RUNNING", tmp_path / "old")
     assert switch.inhibitors.permit(tmp_path / "new", action) == permitted
-    said = capfd.readouterr()
-    assert ("dbus : dbus -> broker" in said.out) != permitted
-    assert ("Pre-switch check 'switchInhibitors' failed" in said.err) != permitted
+    output = capfd.readouterr()
+    assert ("dbus : dbus -> broker" in output.out) != permitted
+    assert ("Pre-switch check 'switchInhibitors' failed" in output.err) != permitted
     monkeypatch.setenv("NIXOS_NO_CHECK", "1")
     assert switch.inhibitors.permit(tmp_path / "new", action)

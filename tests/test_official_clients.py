@@ -101,7 +101,7 @@ RETRIED = [(429, "rate_limit_exceeded"), (409, "conflict"), (504, "timeout"), (5
 def test_hetzners_client_retries_what_passes(cloud, status, code):
     cloud.emulator.fail(Fault("POST /ssh_keys", status=status, code=code, times=2))
     cloud.client.ssh_keys.create(name="vpn", public_key=PUBLIC_KEY)
-    assert cloud.emulator.calls == [("POST", "/v1/ssh_keys", shown) for shown in (status, status, 201)]
+    assert cloud.emulator.calls == [("POST", "/v1/ssh_keys", output) for output in (status, status, 201)]
 
 
 def test_hetzners_client_gives_up_after_five_retries(cloud):

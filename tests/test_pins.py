@@ -1,4 +1,4 @@
-"""What nix will fetch: headscale's source, taken from Go's module proxy here, has the hashes of pins.json."""
+"""The sources that nix will fetch: headscale's, taken from Go's module proxy here, has the hashes of pins.json."""
 
 import json
 import os
@@ -11,15 +11,16 @@ import pytest
 from server_image import NIX, ServerImage
 
 MODULE = "github.com/juanfont/headscale"
+GO_MODULE = NIX.parent / "rehearsal/go/headscale/go.mod"
 # The only file that may be run in headscale's repository; Go's archives carry no modes.
 SCRIPTS = ["integration/run.sh"]
 
 
 def go(*arguments: str, place: Path) -> str:
     environment = os.environ | {"GOFLAGS": "", "GOWORK": "off"}
-    done = subprocess.run(["go", *arguments], cwd=place, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run(["go", *arguments], cwd=place, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,13 @@ def source(server: ServerImage, pin: dict[str, str]) -> Iterator[Path]:
         path.chmod(0o755 if path.is_dir() or str(path.relative_to(target)) in SCRIPTS else 0o644)
     yield target
     shutil.rmtree(target)
+
+
+def test_the_rehearsal_builds_the_version_that_is_pinned():
+    pinned = json.loads((NIX / "packages/pins.json").read_text())["headscale"]["version"]
+    assert f"\t{MODULE} v{pinned} // indirect\n" in GO_MODULE.read_text(), (
+        f"in {GO_MODULE.parent}: go get -tool {MODULE}/cmd/headscale@v{pinned}"
+    )
 
 
 def nix_hash(server: ServerImage, path: Path) -> str:

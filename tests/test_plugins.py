@@ -134,9 +134,28 @@ def test_dns_records_live_and_drift(project: Project) -> None:
         assert contents(emulator) == ["203.0.113.10", "x"]
 
         forget(emulator, "TXT")
-        assert "404 Not Found: Record does not exist." in project.run("destroy", "--yes", "--skip-preview", expect=1)
+        assert "Record does not exist." in project.run("destroy", "--yes", "--skip-preview", expect=1)
         project.run("destroy", "--yes", "--skip-preview", "--refresh")
         assert contents(emulator) == []
+
+
+def test_a_comment_that_a_person_wrote_stays(project: Project) -> None:
+    """With the options that components/dns.py gives its records."""
+    emulator = Cloudflare({"example.org": ZONE}, CANARY)
+    options = {"ignore_changes": ["comment", "tags", "settings"]}
+    with serve(emulator) as url:
+        project.environment.update(CLOUDFLARE_API_TOKEN=CANARY, CLOUDFLARE_BASE_URL=url)
+        project.describe({"a": record() | {"options": options}})
+        project.up()
+        change(emulator, "A", comment="our VPN, ask Ann")
+        project.preview("--refresh", "--expect-no-changes")
+        project.describe({"a": record(content="203.0.113.11") | {"options": options}})
+        project.up("--refresh")
+        assert [(kept.content, kept.comment) for kept in emulator.records.values()] == [
+            ("203.0.113.11", "our VPN, ask Ann")
+        ]
+        project.preview("--refresh", "--expect-no-changes")
+        project.run("destroy", "--yes", "--skip-preview")
 
 
 def change(emulator: Cloudflare, kind: str, **changes: Any) -> None:

@@ -108,6 +108,18 @@ def test_an_update_overwrites_in_place(provider: CloudflareProvider, emulator: C
     assert (record.id, record.ttl, record.comment) == (made.resource_id, 60, None)
 
 
+def test_what_is_not_to_be_changed_is_sent_as_it_is(provider: CloudflareProvider, emulator: Cloudflare) -> None:
+    made = create(provider, comment="by hand")
+    news = properties(RECORD | {"ttl": 60})
+    ignored = ["comment", "settings", "tags"]
+    compare = p.DiffRequest(URN, "it", made.properties, properties(RECORD), ignored)
+    assert not asyncio.run(provider.diff(compare)).changes
+    update = p.UpdateRequest(URN, made.resource_id or "", made.properties, news, 0, ignored, False)
+    asyncio.run(provider.update(update))
+    (record,) = emulator.records.values()
+    assert (record.ttl, record.comment) == (60, "by hand")
+
+
 def test_reading_sees_what_changed_outside(provider: CloudflareProvider, emulator: Cloudflare) -> None:
     made = create(provider)
     by_hand = properties(RECORD | {"content": "203.0.113.99"})
@@ -123,13 +135,13 @@ def test_a_missing_record_is_gone_for_read_and_an_error_for_delete(provider: Clo
     request = p.DeleteRequest(URN, made.resource_id or "", made.properties, 0)
     asyncio.run(provider.delete(request))
     assert not read(provider, made).resource_id
-    with pytest.raises(Failure, match=r"DELETE .*: 404 Not Found: Record does not exist. \(code 81044\)"):
+    with pytest.raises(Failure, match=r'make http request: DELETE ".*": 404 Not Found {.*81044'):
         asyncio.run(provider.delete(request))
 
 
 def test_an_existing_record_is_not_taken_over(provider: CloudflareProvider) -> None:
     create(provider)
-    with pytest.raises(Failure, match=r"An identical record already exists. \(code 81058\)"):
+    with pytest.raises(Failure, match=r'make http request: POST ".*": 400 Bad Request {.*81058'):
         create(provider)
 
 
@@ -144,9 +156,9 @@ def test_a_record_is_imported_by_zone_and_id(provider: CloudflareProvider) -> No
 def test_mistakes_are_named(provider: CloudflareProvider) -> None:
     assert check(provider) == []
     assert check(provider, name=None, zoneId=None) == ["name", "zoneId"]
-    assert check(provider, ttl=5) == check(provider, ttl=90000) == ["ttl"]
-    assert check(provider, proxied=True) == ["ttl"]
-    assert check(provider, proxied=True, ttl=1) == []
+    assert check(provider, ttl=5) == []
+    with pytest.raises(Failure, match="Invalid TTL"):
+        create(provider, ttl=5)
 
 
 def test_a_zone_is_found_by_its_exact_name(provider: CloudflareProvider) -> None:
@@ -199,7 +211,7 @@ def test_the_token_is_always_a_secret() -> None:
 
 
 def test_a_wrong_token_is_told(emulator: Cloudflare) -> None:
-    with serve(emulator) as url, pytest.raises(Failure, match="401 Unauthorized: unable to authenticate"):
+    with serve(emulator) as url, pytest.raises(Failure, match=r"401 Unauthorized {.*unable to authenticate"):
         create(configured(apiToken="wrong", baseUrl=url))
 
 
@@ -221,5 +233,5 @@ def test_a_failure_that_is_said_to_last_is_not_tried_again(
     refusal = Response({"errors": [{"code": 1, "message": "no"}]}, 500, {"x-should-retry": "false"})
     monkeypatch.setattr(emulator, "respond", lambda *request: refusal)
     monkeypatch.delattr(time, "sleep")
-    with pytest.raises(Failure, match=r"500 Internal Server Error: no \(code 1\)"):
+    with pytest.raises(Failure, match=r"500 Internal Server Error {.*no"):
         create(provider)

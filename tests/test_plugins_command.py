@@ -17,8 +17,8 @@ from rehearsal.plugins.command import TYPE, CommandProvider
 from rehearsal.plugins.serve import Failure, Log
 from rehearsal.plugins.values import UNKNOWN, plain, wrap
 
-# The official provider takes no notice of a resource's timeouts: every command here may take longer.
-TIMEOUT = 0.001
+# While it dials alone: a command that runs may take longer.
+TIMEOUT = 20.0
 URN = f"urn:pulumi:dev::test::my:index:Parent${TYPE}::it"
 
 
@@ -56,11 +56,11 @@ def create(connection: dict[str, Any], said: Said | None = None, **inputs: Any) 
     return run(_create(CommandProvider(said or Said()), {"connection": connection, **inputs}))
 
 
-async def _create(provider: CommandProvider, inputs: dict[str, Any]) -> dict[str, Any]:
+async def _create(provider: CommandProvider, inputs: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
     checked = await provider.check(p.CheckRequest(URN, {}, plain_to_properties(inputs), b""))
     assert not checked.failures, [(failure.property, failure.reason) for failure in checked.failures]
-    made = await provider.create(p.CreateRequest(URN, checked.inputs or {}, TIMEOUT, False))
-    return {key: plain(value) for key, value in made.properties.items()}
+    state = await provider.create(p.CreateRequest(URN, checked.inputs or {}, timeout, False))
+    return {key: plain(value) for key, value in state.properties.items()}
 
 
 def plain_to_properties(values: dict[str, Any]) -> dict[str, Any]:
@@ -77,13 +77,13 @@ def update(connection: dict[str, Any], said: Said, olds: dict[str, Any], **news:
         [],
         False,
     )
-    made = run(CommandProvider(said).update(request))
-    return {key: plain(value) for key, value in made.properties.items()}
+    state = run(CommandProvider(said).update(request))
+    return {key: plain(value) for key, value in state.properties.items()}
 
 
 def test_output_is_kept_without_the_last_newline(sshd: Sshd) -> None:
-    made = create(sshd.connection, create="cat; echo; echo problem >&2", stdin="from stdin\n", logging="none")
-    assert (made["stdout"], made["stderr"]) == ("from stdin\n", "problem")
+    state = create(sshd.connection, create="cat; echo; echo problem >&2", stdin="from stdin\n", logging="none")
+    assert (state["stdout"], state["stderr"]) == ("from stdin\n", "problem")
 
 
 def test_a_failing_command_is_told_with_its_text_and_all_its_output(sshd: Sshd) -> None:
@@ -116,29 +116,29 @@ def test_a_large_stdin_arrives_whole(sshd: Sshd) -> None:
 
 def test_the_server_decides_about_environment_variables(sshd: Sshd) -> None:
     marker = sshd.directory / "ran"
-    made = create(sshd.connection, create="echo $GREETING", environment={"GREETING": "hello"})
-    assert made["stdout"] == "hello"
+    state = create(sshd.connection, create="echo $GREETING", environment={"GREETING": "hello"})
+    assert state["stdout"] == "hello"
     with pytest.raises(Failure, match='could not set environment variable "OTHER": ssh: setenv failed'):
         create(sshd.connection, create=f"touch {marker}", environment={"OTHER": "x"})
     assert not marker.exists()
 
 
 def test_previous_output_is_offered_and_a_refusal_only_warns(sshd: Sshd) -> None:
-    said, olds = Said(), {"stdout": "before", "stderr": ""}
+    output, olds = Said(), {"stdout": "before", "stderr": ""}
     command = {"create": "false", "update": "echo [$PULUMI_COMMAND_STDOUT]"}
-    assert update(sshd.connection, said, olds, **command)["stdout"] == "[]"
-    assert "WARNING Unable to set 'PULUMI_COMMAND_STDOUT'" in said.text
+    assert update(sshd.connection, output, olds, **command)["stdout"] == "[]"
+    assert "WARNING Unable to set 'PULUMI_COMMAND_STDOUT'" in output.text
     quiet = Said()
     update(sshd.connection, quiet, olds, **command, addPreviousOutputInEnv=False)
     assert "WARNING" not in quiet.text
 
 
 def test_lines_are_logged_as_they_come(sshd: Sshd) -> None:
-    said = Said()
-    create(sshd.connection, said, create="echo first; sleep 0.5; echo second >&2; sleep 0.2; printf last")
-    assert [line for _, line, _ in said.lines] == ["INFO first", "INFO second", "INFO last"]
-    assert said.lines[1][0] - said.lines[0][0] > 0.3
-    assert all(status for _, _, status in said.lines)
+    output = Said()
+    create(sshd.connection, output, create="echo first; sleep 0.5; echo second >&2; sleep 0.2; printf last")
+    assert [line for _, line, _ in output.lines] == ["INFO first", "INFO second", "INFO last"]
+    assert output.lines[1][0] - output.lines[0][0] > 0.3
+    assert all(status for _, _, status in output.lines)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +151,10 @@ def test_lines_are_logged_as_they_come(sshd: Sshd) -> None:
     ],
 )
 def test_logging_chooses_streams(sshd: Sshd, logging: str, lines: list[str]) -> None:
-    said = Said()
-    made = create(sshd.connection, said, create="echo out; echo err >&2", logging=logging)
-    assert sorted(line for _, line, _ in said.lines) == lines
-    assert (made["stdout"], made["stderr"]) == ("out", "err")
+    output = Said()
+    state = create(sshd.connection, output, create="echo out; echo err >&2", logging=logging)
+    assert sorted(line for _, line, _ in output.lines) == lines
+    assert (state["stdout"], state["stderr"]) == ("out", "err")
 
 
 def test_a_line_of_64_kib_would_hang_the_official_provider_unless_logging_is_off(sshd: Sshd) -> None:
@@ -187,23 +187,34 @@ def test_a_wrong_user_key_is_a_dial_error(sshd: Sshd) -> None:
 
 
 def test_dialling_goes_on_until_a_server_appears(stopped_sshd: Sshd) -> None:
-    said = Said()
+    output = Said()
     starting = threading.Timer(1, stopped_sshd.start)
     starting.start()
     try:
-        assert create(stopped_sshd.connection, said, create="echo up")["stdout"] == "up"
+        assert create(stopped_sshd.connection, output, create="echo up")["stdout"] == "up"
     finally:
         starting.join()
         stopped_sshd.stop()
-    assert "INFO Dial 1/10 failed: retrying" in said.text
+    assert "INFO Dial 1/10 failed: retrying" in output.text
+
+
+def test_a_resources_timeout_counts_while_it_dials(stopped_sshd: Sshd) -> None:
+    inputs = {"connection": stopped_sshd.connection, "create": "true"}
+    with pytest.raises(Failure, match="context deadline exceeded"):
+        run(_create(CommandProvider(Said()), inputs, timeout=0.5))
+
+
+def test_a_command_that_runs_may_take_longer(sshd: Sshd) -> None:
+    inputs = {"connection": sshd.connection, "create": "sleep 3; echo done"}
+    assert run(_create(CommandProvider(Said()), inputs, timeout=2.5))["stdout"] == "done"
 
 
 def test_dialling_ends_at_the_limit(stopped_sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dial, "LONGEST_DELAY", 0.01)
-    said = Said()
+    output = Said()
     with pytest.raises(Failure, match=r"after 10 failed attempts: dial tcp .* connect: connection refused"):
-        create(stopped_sshd.connection, said, create="true")
-    assert len(said.lines) == 10
+        create(stopped_sshd.connection, output, create="true")
+    assert len(output.lines) == 10
 
 
 def test_a_silent_server_would_hang_the_official_provider(stopped_sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,8 +232,8 @@ def test_cancelling_ends_the_dialling(stopped_sshd: Sshd) -> None:
         creating = asyncio.create_task(_create(provider, inputs))
         await asyncio.sleep(0.3)
         await provider.cancel()
-        done, _ = await asyncio.wait({creating}, timeout=5)
-        assert done, "the provider is still dialling"
+        process, _ = await asyncio.wait({creating}, timeout=5)
+        assert process, "the provider is still dialling"
         await creating
 
     with pytest.raises(Failure, match="context canceled"):
@@ -243,7 +254,7 @@ def check(**inputs: Any) -> list[str]:
 
 def test_mistakes_are_named() -> None:
     assert check(create="true") == ["connection"]
-    assert check(connection={"user": "x"}) == ["connection.host"]
+    assert check(connection={"user": "x"}) == ["connection"]
     assert check(connection={"host": "x", "host_key": "y"}) == ["connection.host_key"]
     assert check(connection={"host": "x"}, logging="loud") == ["logging"]
     assert check(connection={"host": "x"}, created="x") == ["created"]

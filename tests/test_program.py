@@ -1,4 +1,4 @@
-"""What the program asks of the providers, and what it never shows."""
+"""The program's requests to the providers, and the secrets that it never shows."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ def commands(inputs: Inputs) -> dict[str, dict]:
 
 
 def revealed(value: object) -> str:
-    """What is left in clear of recorded inputs: everything but the values marked as secret."""
+    """The clear part of recorded inputs: everything but the values marked as secret."""
     if isinstance(value, dict):
         return "" if SECRET in value else " ".join(revealed(part) for part in value.values())
     if isinstance(value, list):
@@ -113,14 +113,13 @@ def test_what_the_host_confirmed_decides_whether_there_is_a_deploy():
     from components.host_facts import Unreachable
     from components.nixos import deploy_request
 
-    def token(digest: str, recorded: str, begun: int, differs: str = "") -> str:
+    def token(digest: str, recorded: str, begun: int, *drift: str) -> str:
         facts = HostFacts(
             confirmed_digest=digest,
             confirmed_token=recorded,
             deploys_begun=begun,
-            differs=differs,
+            drift=drift,
             seen_from="",
-            machine="x86_64",
         )
         return deploy_request("d1", facts)["token"]
 
@@ -129,7 +128,8 @@ def test_what_the_host_confirmed_decides_whether_there_is_a_deploy():
     assert token("d0", "why", 5) == "configuration changed (after deploy 5)"
     assert token("d0", "why", 6) != token("d0", "why", 5), "a second attempt must differ from the first"
     assert token("d1", "why", 5, "another system") == "another system (after deploy 5)"
-    assert "noon" in deploy_request("d1", Unreachable(since="noon"))["token"]
+    assert token("d1", "why", 5, "no nginx", "no sshd") == "no nginx; no sshd (after deploy 5)"
+    assert "noon" in deploy_request("d1", Unreachable(asked_at="noon"))["token"]
 
 
 def test_only_a_key_that_was_lost_is_made_again():
@@ -143,7 +143,7 @@ def test_only_a_key_that_was_lost_is_made_again():
     assert reason_for_key("bob", facts_of(bob=("revoked", 7))) == "key 7 was revoked on the server"
     assert reason_for_key("bob", facts_of(bob=("deleted", 8))) == "key 8 was deleted on the server"
     assert reason_for_key("bob", facts_of(alice=("valid", 7))) == "no key on record (after deploy 3)"
-    assert "noon" in reason_for_key("bob", Unreachable(since="noon"))
+    assert "noon" in reason_for_key("bob", Unreachable(asked_at="noon"))
 
 
 def test_what_became_of_keys_and_users_is_told_with_what_to_do():
@@ -160,10 +160,10 @@ def test_what_became_of_keys_and_users_is_told_with_what_to_do():
     (warning,) = told("bob", bob=("revoked", 7))
     assert "bob was revoked on the server: `pulumi up` makes a new one" in warning
     (warning,) = told("robert", bob=("valid", 7))
-    assert "does not name bob any more" in warning
+    assert "no longer names bob" in warning
     assert "stays, with its nodes (2)" in warning
     assert len(told("bob", "carol", bob=("unknown", 7), carol=("unknown", 8))) == 1
-    assert list(warnings(["bob"], Unreachable(since="noon"))) == []
+    assert list(warnings(["bob"], Unreachable(asked_at="noon"))) == []
 
 
 def facts_of(**known: tuple[str, int]) -> HostFacts:
@@ -173,9 +173,7 @@ def facts_of(**known: tuple[str, int]) -> HostFacts:
         confirmed_digest="",
         confirmed_token="",
         deploys_begun=3,
-        differs="",
         seen_from="",
-        machine="x86_64",
         users=users,
     )
 
@@ -183,7 +181,7 @@ def facts_of(**known: tuple[str, int]) -> HostFacts:
 def test_each_user_has_a_reason_of_its_own(program):
     users = {name: {"key": 7, "reason": "serial 1", "state": "valid", "nodes": 0} for name in ("alice", "bob")}
     users["bob"]["state"] = "revoked"
-    inputs = program(users=["alice", "bob"], user_facts=users)
+    inputs = program(users=["alice", "bob"], host={"users": users})
     reasons = {
         user: json.loads(inputs[f"headscale-{user}-preauth-key"]["stdin"])["reason"] for user in ("alice", "bob")
     }

@@ -12,14 +12,14 @@ import pulumi
 import pulumi_hcloud as hcloud
 import pytest
 
-from rehearsal import image, programs
+from rehearsal.setup import image, programs
 
 VERSIONS = {
-    ("pulumi", "version"): "3.250.0",
+    ("pulumi", "version"): "3.274.1",
     ("pulumi-resource-hcloud", "-version"): "1.43.3",
     ("headscale", "version"): f"headscale version v{image.pinned('headscale')}",
-    ("tailscale", "version"): "1.102.3",
-    ("tailscaled", "--version"): "1.102.3",
+    ("tailscale", "version"): "1.102.5",
+    ("tailscaled", "--version"): "1.102.5",
     ("sops", "--disable-version-check", "--version"): "sops 3.13.3",
     ("age-keygen", "--version"): "v1.3.2",
 }
@@ -39,7 +39,7 @@ echo {version}
 
 @pytest.fixture(scope="module")
 def schema(engine: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the real engine learns from the real plugin."""
+    """The schema that the real engine gets from the real plugin."""
     settings = {"PULUMI_HOME": str(tmp_path_factory.mktemp("home")), "PULUMI_SKIP_UPDATE_CHECK": "true"}
     command = [engine / "pulumi", "package", "get-schema", engine / "pulumi-resource-hcloud"]
     return json.loads(subprocess.run(command, env=os.environ | settings, capture_output=True, check=True).stdout)
@@ -96,7 +96,7 @@ def install(engine: Path, version: str) -> tuple[Path, ...]:
 
 
 @pytest.mark.usefixtures("engine")
-@pytest.mark.parametrize("version", ["v3.250.0", "v3.300.1", "v4.0.0"])
+@pytest.mark.parametrize("version", ["v3.272.0", "v3.300.1", "v4.0.0"])
 def test_an_engine_on_path_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     files = install(tmp_path, version)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
@@ -109,18 +109,18 @@ def test_an_engine_on_path_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_older_engine_on_path_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "v3.249.9")
+    install(tmp_path, "v3.271.9")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert programs.installed_engine() == ()
 
 
 def test_an_engine_without_its_language_host_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "v3.250.0")[-1].unlink()
+    install(tmp_path, "v3.272.0")[-1].unlink()
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert programs.installed_engine() == ()
 
 
 def test_without_go_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SystemExit, match=r"no `go` on PATH; install Go 1\.26"):
+    with pytest.raises(SystemExit, match=r"`go` is not on PATH; install Go 1\.26"):
         programs.build(print)

@@ -1,4 +1,4 @@
-"""What the README says is what there is, and its commands do what it says."""
+"""The README and the other pages describe what exists, and their commands do what they say."""
 
 import os
 import re
@@ -19,6 +19,7 @@ from rehearsal.emulators.hetzner import Hetzner, NoMachines
 
 PROGRAM = Path(__file__).resolve().parent.parent
 README = (PROGRAM / "README.md").read_text()
+PAGES = [*PROGRAM.glob("*.md"), *PROGRAM.glob("docs/*.md"), PROGRAM / "rehearsal/README.md"]
 SERVER_TYPED = ("export ", "pulumi up", "pulumi stack output")
 
 
@@ -35,11 +36,11 @@ def test_the_table_of_configuration_has_every_key_with_its_default():
     table = {row[0].strip("`"): row[1] for row in rows("Configuration")}
     assert set(table) == set(DECLARED)
     for key, entry in DECLARED.items():
-        said = table[key]
+        output = table[key]
         if "default" not in entry:
-            assert said == ("required, secret" if entry.get("secret") else "required"), key
+            assert output == ("required, secret" if entry.get("secret") else "required"), key
         elif entry["default"] and key != "acmeServer":
-            assert said == f"`{shown(entry['default'])}`", key
+            assert output == f"`{shown(entry['default'])}`", key
 
 
 def shown(default: object) -> str:
@@ -53,14 +54,39 @@ def test_the_table_of_outputs_has_every_output():
     assert {name for row in rows("Outputs") for name in re.findall(r"`(\w+)`", row[0])} == exported
 
 
-def test_the_files_that_it_names_exist():
-    for name in re.findall(r"`((?:\w+/)+[\w.-]*|\w+\.(?:py|yaml|md))`", README.replace("nix/secrets/STACK", "")):
-        if name not in ("deployment.json",) and not name.endswith("mine.yaml"):
-            assert (PROGRAM / name).exists(), name
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_files_that_a_page_names_exist(page: Path):
+    for name in re.findall(r"`(?:\./)?((?:\w+/)+[\w.-]+|\w+\.(?:py|yaml|md))`", page.read_text()):
+        if not name.startswith("nix/secrets/") and not name.endswith("mine.yaml"):
+            assert (PROGRAM / name).exists() or (page.parent / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_links_of_a_page_lead_somewhere(page: Path):
+    for place, anchor in re.findall(r"\]\((?!https:)([^)#]*)#?([^)]*)\)", page.read_text()):
+        target = (page.parent / place) if place else page
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+        assert not anchor or anchor in [re.sub(r"[^\w -]", "", text).lower().replace(" ", "-") for text in headings]
+
+
+def test_every_page_is_linked_from_the_readme():
+    assert {f"docs/{page.name}" for page in PROGRAM.glob("docs/*.md")} <= set(re.findall(r"\]\(([^)#]*)", README))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_keys_that_a_page_sets_exist(page: Path):
+    typed = re.findall(r"pulumi config (?:set|rm|get) (?:--\w+ )*'?(?:headscale:)?(\w+)", page.read_text())
+    assert set(typed) <= {*DECLARED, "KEY"}
+
+
+def test_the_stories_that_are_listed_are_those_there_are():
+    listed = re.findall(r"^\| `(\w+)` \|", (PROGRAM / "rehearsal/README.md").read_text(), re.MULTILINE)
+    assert set(listed) == {path.stem for path in (PROGRAM / "rehearsal/stories").glob("[!_]*.py")}
 
 
 def test_the_commands_of_the_rehearsal_exist():
-    typed = re.findall(r"^ *(?:\./scripts/rehearse|python3 -m rehearsal)((?: +[^#\n]+)?)", README, re.MULTILINE)
+    pages = README + (PROGRAM / "rehearsal/README.md").read_text()
+    typed = re.findall(r"^ *(?:\./scripts/rehearse|python3 -m rehearsal)((?: +[^#\n]+)?)", pages, re.MULTILINE)
     assert len(typed) >= 6
     for arguments in typed:
         _parser().parse_args(arguments.split())
@@ -97,16 +123,16 @@ def test_its_commands_lead_from_nothing_to_a_preview(operator: dict[str, str], t
     cloudflare = Cloudflare({"example.org": "0" * 32}, operator["CLOUDFLARE_API_TOKEN"])
     with serve(hetzner) as hetzner_url, serve(cloudflare) as cloudflare_url:
         endpoints = {"HCLOUD_ENDPOINT": hetzner_url, "CLOUDFLARE_BASE_URL": cloudflare_url}
-        done = subprocess.run(
+        process = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", typed],
             cwd=project,
             env=operator | endpoints,
             capture_output=True,
             text=True,
         )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\+ \d+ to create", done.stdout), done.stdout
-    in_clear = re.compile(rb"BEGIN OPENSSH PRIVATE KEY|AGE-SECRET-KEY-1[0-9A-Z]{50}")
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert re.search(r"\+ \d+ to create", process.stdout), process.stdout
+    in_clear = re.compile(rb"BEGIN OPENSSH PRIVATE KEY-----(?:\\n|\s)*b3Blbn|AGE-SECRET-KEY-1[0-9A-Z]{50}")
     written = [path for path in tmp_path.rglob("*") if path.is_file() and ".pulumi/plugins" not in str(path)]
     assert [path.name for path in written if in_clear.search(path.read_bytes())] == ["keys.txt"]
     assert "ENC[" in (project / "nix/secrets/mine.yaml").read_text()

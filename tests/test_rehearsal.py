@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from traces import Traces, now
 
-from rehearsal.cache import ROOT
+from rehearsal.setup.cache import ROOT
 
 PROGRAM = Path(__file__).resolve().parent.parent
 
@@ -20,18 +20,18 @@ STORIES = sorted(path.stem for path in (PROGRAM / "rehearsal/stories").glob("[a-
 def test_a_story_proves_every_line_of_its_table(story: str, capfd: pytest.CaptureFixture[str]):
     before = seen_by_the_host()
     with capfd.disabled():
-        said, traces, last_word = told(story)
-    assert said[-1] == "exit 0", "".join(said[-40:])
+        output, traces, last_word = told(story)
+    assert output[-1] == "exit 0", "".join(output[-40:])
     assert traces is not None and traces.left(begun_before=last_word) == []
     assert seen_by_the_host() == before
 
 
 def told(story: str) -> tuple[list[str], Traces | None, float]:
-    """What a story prints, shown as it comes, and how it ended; what it would leave is known at its first step.
+    """The output of a story, shown as it comes, and its status; what it would leave is known at its first step.
 
     The last is when it printed something for the last time.
     """
-    said, traces, last_word = [], None, 0.0
+    output, traces, last_word = [], None, 0.0
     command = [sys.executable, "-u", "-m", "rehearsal", "tell", story]
     with subprocess.Popen(
         command, cwd=PROGRAM, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -39,15 +39,15 @@ def told(story: str) -> tuple[list[str], Traces | None, float]:
         for line in running.stdout or ():
             # Several are told side by side, and the standard output of pytest's workers is not shown.
             print(f"{story:15}{line}", end="", file=sys.stderr, flush=True)
-            said.append(line)
+            output.append(line)
             last_word = now()
             if traces is None and line.strip().startswith("... "):
                 traces = Traces.of(running.pid)
-    return [*said, f"exit {running.returncode}"], traces, last_word
+    return [*output, f"exit {running.returncode}"], traces, last_word
 
 
 def seen_by_the_host() -> dict[str, set[str]]:
-    """What a rehearsal makes in namespaces of its own, and never in the host's."""
+    """The things that a rehearsal makes in namespaces of its own, and never in the host's."""
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     return {
         # While an image is made for the cache, for another test perhaps, file systems are mounted in it.

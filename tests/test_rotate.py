@@ -31,10 +31,10 @@ def rotate(operator: Operator, key: str, **more: str) -> str:
 
 
 def refused(operator: Operator, key: str) -> str:
-    done = operator.start("scripts/rotate", key)
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr
+    process = operator.start("scripts/rotate", key)
+    assert process.returncode == 1, process.stdout + process.stderr
+    assert "Traceback" not in process.stderr
+    return process.stderr
 
 
 def settings(operator: Operator) -> str:
@@ -42,7 +42,7 @@ def settings(operator: Operator) -> str:
 
 
 def kept(key: str, private: str) -> str:
-    """What has to stay of a former SSH key."""
+    """The half of a former SSH key that has to stay."""
     return private if key == "deploy-key" else rules.private_key(f"{private}\n")
 
 
@@ -50,10 +50,10 @@ def kept(key: str, private: str) -> str:
 def test_an_ssh_key_is_another_and_what_reaches_the_server_stays(operator: Operator, key: str):
     name, former = SSH[key]
     before = operator.get(name)
-    said = rotate(operator, key)
+    output = rotate(operator, key)
     assert rules.private_key(operator.get(name) + "\n") != rules.private_key(before + "\n")
     assert operator.get(former) == kept(key, before)
-    assert f"`pulumi config rm headscale:{former}`" in said
+    assert f"`pulumi config rm headscale:{former}`" in output
     assert f"  headscale:{name}:\n    secure: " in settings(operator)
     assert (f"  headscale:{former}:\n    secure: " in settings(operator)) == (key == "deploy-key")
 
@@ -63,9 +63,9 @@ def test_the_only_key_that_the_server_may_know_is_not_forgotten(operator: Operat
     name, former = SSH[key]
     rotate(operator, key)
     before = operator.files()
-    said = refused(operator, key)
+    output = refused(operator, key)
     assert operator.files() == before
-    assert f"run `pulumi up`, then `pulumi config rm headscale:{former}`" in said
+    assert f"Run `pulumi up`, then `pulumi config rm headscale:{former}`" in output
     operator.run("pulumi", "config", "rm", f"headscale:{former}")
     second = operator.get(name)
     rotate(operator, key)
@@ -88,8 +88,8 @@ def test_the_sops_file_and_its_rule_follow_the_age_key(operator: Operator):
 
 def test_an_age_key_that_does_not_open_the_file_is_told_and_nothing_changes(operator: Operator):
     operator.run("pulumi", "config", "rm", "headscale:hostAgeKey")
-    done = operator.start("scripts/init")
-    assert done.returncode == 1
+    process = operator.start("scripts/init")
+    assert process.returncode == 1
     before = (settings(operator), operator.secrets_file.read_text())
     assert "nix/secrets/mine.yaml is not encrypted to the server's age key" in refused(operator, "age-key")
     assert (settings(operator), operator.secrets_file.read_text()) == before
@@ -102,13 +102,13 @@ def test_killed_before_any_of_its_steps_the_next_run_completes_it(operator: Oper
     killed.touch()
     known = {name: operator.get(name) for name in ("deployKey", "sshHostKey", "hostAgeKey")}
     values = operator.values()
-    run = (sys.executable, HERE / "killed.py", killed, "scripts/rotate.py", key)
+    run = (sys.executable, HERE / "killed.py", killed, "scripts.rotate", key)
     times = 0
-    while (done := operator.start(*run, PYTHONPATH=str(operator.project))).returncode == -SIGKILL:
+    while (process := operator.start(*run, PYTHONPATH=str(operator.project))).returncode == -SIGKILL:
         times += 1
         assert reachable(operator, known), killed.read_text().splitlines()[-2:]
         assert operator.values() == values
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     assert times > 3
     assert sops.checked(operator.secrets_file, operator.host())
     assert all(recipient in operator.sops_yaml.read_text() for recipient in sops.recipients(operator.secrets_file))
@@ -117,7 +117,7 @@ def test_killed_before_any_of_its_steps_the_next_run_completes_it(operator: Oper
 
 
 def reachable(operator: Operator, known: dict[str, str]) -> bool:
-    """Whether the configuration still holds a deploy key and a host key of before."""
+    """True where the configuration still holds a deploy key and a host key of before."""
     held = operator.run("pulumi", "config", "--json", "--show-secrets")
     deploy_key, host_key = known["deployKey"].splitlines()[-3], known["sshHostKey"].splitlines()[-3]
     return deploy_key in held and (host_key in held or rules.private_key(known["sshHostKey"] + "\n") in held)
@@ -138,5 +138,5 @@ def test_no_secret_is_in_arguments_or_environment(operator: Operator, key: str):
 
 
 def test_the_readme_names_each_key(operator: Operator):
-    named = re.findall(r"^ *\./scripts/rotate (\S+)", (operator.project / "README.md").read_text(), re.MULTILINE)
+    named = re.findall(r"^ *\./scripts/rotate (\S+)", (operator.project / "docs/keys.md").read_text(), re.MULTILINE)
     assert "{" + ",".join(named) + "}" in operator.run("scripts/rotate", "--help")

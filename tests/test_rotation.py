@@ -15,6 +15,7 @@ from mocked import SECRET, SECRETS, Inputs, private_key
 from sshd import Sshd
 
 from components import rotation
+from components.rotation import AcceptedKeys
 
 FORMER = private_key()
 ONCE = ("nixos-convert", "nixos-booted", "nixos-keys")
@@ -30,8 +31,8 @@ NEW = (SECRETS["deployKey"], public(SECRETS["sshHostKey"]))
 
 def connections(inputs: Inputs) -> dict[str, tuple[str, str]]:
     """The private key and the expected host key of each Command."""
-    found = {name: values["connection"] for name, values in inputs.items() if "connection" in values}
-    plain = {name: values.get("value", values) for name, values in found.items()}
+    matches = {name: values["connection"] for name, values in inputs.items() if "connection" in values}
+    plain = {name: values.get("value", values) for name, values in matches.items()}
     return {name: (text(values["privateKey"]).strip(), text(values["hostKey"])) for name, values in plain.items()}
 
 
@@ -42,12 +43,12 @@ def text(value: str | dict) -> str:
 @pytest.fixture
 def server_takes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     def choose(private: str, host: str) -> None:
-        async def found(address: str, private_keys: list[str], host_keys: list[str]) -> tuple[str, str]:
+        async def accepted(address: str, private_keys: list[str], host_keys: list[str]) -> AcceptedKeys:
             assert private.strip() in [key.strip() for key in private_keys]
             assert host in host_keys
-            return private, host
+            return AcceptedKeys(private, host)
 
-        monkeypatch.setattr(rotation, "_try", found)
+        monkeypatch.setattr(rotation, "_try", accepted)
 
     return choose
 
@@ -87,12 +88,9 @@ def test_another_deploy_key_is_another_key_at_hetzner(program):
     assert first != second
 
 
-# -- which keys a server takes ------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the program warns of."""
+    """The program's warnings."""
     warnings: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", warnings.append)
     return warnings

@@ -1,4 +1,4 @@
-"""What keeps a preview short, and that it changes nothing of what the program asks for."""
+"""The measures that keep a preview short change nothing of what the program asks for."""
 
 import importlib.metadata
 import json
@@ -18,15 +18,15 @@ LOADED = "import json, sys, config, components; print(json.dumps(sorted({name.sp
 
 def test_the_program_starts_without_the_modules_that_take_long_to_load():
     command = [sys.executable, "-c", LOADED]
-    done = subprocess.run(command, cwd=PROGRAM, check=True, capture_output=True, text=True)
-    loaded = set(json.loads(done.stdout))
+    process = subprocess.run(command, cwd=PROGRAM, check=True, capture_output=True, text=True)
+    loaded = set(json.loads(process.stdout))
     assert {"pulumi_hcloud", "components"} <= loaded
     assert loaded & SLOW == set()
 
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
-    """What reaches the engine for Cloudflare: type or function, name, version, values."""
+    """The requests to the engine for Cloudflare: type or function, name, version, values."""
     seen: list[tuple] = []
     register, invoke = mocks.MockMonitor.RegisterResource, mocks.MockMonitor.Invoke
 

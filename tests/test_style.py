@@ -1,8 +1,9 @@
-"""What the repository promises of its own text."""
+"""The rules of the repository's own text."""
 
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,14 +23,55 @@ def tracked(*patterns: str) -> list[str]:
 
 
 def test_the_product_does_not_know_the_rehearsal():
-    found = [p for p in tracked(*PRODUCT) if "rehearsal" in (PROGRAM / p).read_text(errors="replace").lower()]
-    assert found == []
+    matches = [p for p in tracked(*PRODUCT) if "rehearsal" in (PROGRAM / p).read_text(errors="replace").lower()]
+    assert matches == []
 
 
 def test_the_rehearsal_sees_the_product_only_from_outside():
     product = {"components", "scripts"} | {Path(p).stem for p in tracked(":(glob)*.py", *OPERATORS)}
     assert {"rules", "sops", "commands", "init"} <= product
     assert {p: names for p in tracked("rehearsal/*.py") if (names := set(imported(PROGRAM / p)) & product)} == {}
+
+
+PARTICIPLES = {
+    "begun",
+    "done",
+    "found",
+    "given",
+    "held",
+    "kept",
+    "known",
+    "made",
+    "said",
+    "seen",
+    "shown",
+    "told",
+    "wanted",
+}
+QUESTIONS = {"How", "What", "Whatever", "When", "Where", "Whether", "Which", "Who", "Whoever", "Why"}
+
+
+@pytest.mark.parametrize("file", tracked("*.py"))
+def test_docstrings_begin_with_the_thing_and_variables_name_it(file: str):
+    nodes = [*ast.walk(ast.parse((PROGRAM / file).read_text()))]
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    documented = [node for node in nodes if isinstance(node, ast.Module | ast.ClassDef | functions)]
+    docstrings = [text for node in documented if (text := ast.get_docstring(node))]
+    assert [text for text in docstrings if text.split()[0] in QUESTIONS] == []
+    if file.startswith(("rehearsal/", "tests/")):
+        return
+    names = [node.id for node in nodes if isinstance(node, ast.Name)] + [a.arg for a in nodes if isinstance(a, ast.arg)]
+    assert PARTICIPLES.intersection(name.lower().strip("_") for name in names) == set()
+
+
+def test_a_class_name_is_in_one_module():
+    modules = Counter(
+        node.name
+        for file in tracked(":(glob)*.py", "components/*.py", "scripts/*.py")
+        for node in ast.parse((PROGRAM / file).read_text()).body
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, times in modules.items() if times > 1] == []
 
 
 def imported(file: Path) -> Iterator[str]:
@@ -77,5 +119,5 @@ def is_shell(path: Path) -> bool:
 
 
 def passes(tool: str, *arguments: str, place: str = ".") -> None:
-    done = subprocess.run([TOOLS / tool, *arguments], cwd=PROGRAM / place, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = subprocess.run([TOOLS / tool, *arguments], cwd=PROGRAM / place, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ PINS = {
     "headscale": {"version": "0.29.3", "hash": update.UNKNOWN, "vendorHash": update.UNKNOWN},
     "headscale-ui": {"version": "2026.03.17", "hash": update.UNKNOWN},
 }
+PAGES = NIX.parent / "rehearsal/nixpkgs/pkgs/headscale-ui"
 ENVIRONMENT = [
+    "PYTHONDONTWRITEBYTECODE=1",
     "PATH=/usr/lib/rehearsal/libexec:/usr/sbin:/usr/bin",
     "NIX_CONFIG=experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =",
 ]
@@ -32,7 +35,7 @@ def test_headscale_may_move_within_a_minor_version_and_to_the_next(later: str):
 
 @pytest.mark.parametrize("later", ["0.31.0", "1.0.0", "1.30.0"])
 def test_headscale_may_not_skip_a_minor_version(later: str):
-    with pytest.raises(update.Refused, match=r"leaves out a minor version; deploy a 0\.30 first"):
+    with pytest.raises(update.Refused, match=r"skips a minor version; deploy a 0\.30 first"):
         update.check_step("headscale", "0.29.3", later)
 
 
@@ -57,6 +60,46 @@ def test_the_newest_is_released_and_within_reach():
     assert update.newest("headscale-ui", "2026.03.17", ["2025.01.01", "2026.11.02", "2027.01.01-beta1"]) == "2026.11.02"
 
 
+@pytest.mark.parametrize(
+    ("today", "release"),
+    [("2026-11-26", "26.05"), ("2026-11-30", "26.05"), ("2026-12-01", "26.11"), ("2027-07-01", "27.05")],
+)
+def test_a_release_is_out_in_the_month_after_its_own(today: str, release: str):
+    branches = [
+        "master",
+        "nixos-25.11",
+        "nixos-26.05",
+        "nixos-26.05-small",
+        "nixos-26.11",
+        "nixos-27.05",
+        "nixos-unstable",
+    ]
+    assert update.newest_release("26.05", branches, date.fromisoformat(today)) == release
+
+
+def test_the_newest_release_is_the_one_that_is_pinned_where_none_follows():
+    assert update.newest_release("26.05", ["nixos-25.11", "nixos-unstable"], date(2030, 1, 1)) == "26.05"
+
+
+def test_only_the_systems_release_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(update, "_references", lambda *_: ["nixos-26.05", "nixos-unstable"])
+    monkeypatch.setattr(update, "newest_release", lambda former, branches, today: "27.05")
+    (tmp_path / "flake.nix").write_text((NIX / "flake.nix").read_text())
+    assert [*update._release(tmp_path)] == [("NixOS", "26.05", "27.05")]
+    before, after = ((place / "flake.nix").read_text().splitlines() for place in (NIX, tmp_path))
+    changed = [(old.strip(), new.strip()) for old, new in zip(before, after, strict=True) if old != new]
+    url = 'nixpkgs.url = "github:NixOS/nixpkgs/nixos-{}";'
+    assert changed == [(url.format("26.05"), url.format("27.05"))]
+    assert "release-notes" in next(update._beside(update.Moved("NixOS", "26.05", "27.05")))
+
+
+def test_what_names_headscales_version_too_is_to_move_along():
+    pinned = json.loads((NIX / update.PINS).read_text())["headscale"]["version"]
+    (output,) = update._beside(update.Moved("headscale", pinned, "0.99.0"))
+    assert output.startswith("rehearsal/go/headscale/go.mod names headscale")
+    assert "go get -tool github.com/juanfont/headscale/cmd/headscale@v0.99.0" in output
+
+
 def test_the_newest_is_looked_for_among_upstreams_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     upstream = tmp_path / "juanfont/headscale"
     git = ("git", "-C", str(upstream), "-c", "user.name=x", "-c", "user.email=x@example.org")
@@ -73,9 +116,9 @@ def test_the_newest_is_looked_for_among_upstreams_tags(tmp_path: Path, monkeypat
 def test_without_nix_it_says_what_it_needs(tmp_path: Path):
     (tmp_path / "python3").symlink_to(sys.executable)
     (tmp_path / "dirname").symlink_to(str(shutil.which("dirname")))
-    done = subprocess.run([SCRIPT, "--nixpkgs"], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "there is no `nix` on PATH" in done.stderr
+    process = subprocess.run([SCRIPT, "--nixpkgs"], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert process.returncode != 0
+    assert "`nix` is not on PATH" in process.stderr
 
 
 class Project:
@@ -85,15 +128,18 @@ class Project:
         self.server, self.place = server, f"/projects/{name}"
         self.root = server.disk / f"upper{self.place}"
         shutil.copytree(NIX, self.root / "nix")
-        (self.root / "nix" / update.PINS).write_text(json.dumps(PINS))
-        (self.root / "scripts").mkdir()
-        shutil.copy(SCRIPT, self.root / "scripts")
-        shutil.copy(f"{SCRIPT}.py", self.root / "scripts")
+        shutil.copytree(SCRIPT.parent, self.root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(HERE / "update_nixpkgs", self.root / "nixpkgs")
-        for source in ("headscale-v0.29.4", "headscale-v0.30.0", "modules-0.29.4", "ui-2026.11.02"):
+        for source in ("headscale-v0.29.4", "headscale-v0.30.0", "modules-0.29.4"):
             server.put(f"/upstream/{source}/source", source)
+        for version in ("2026.03.17", "2026.11.02"):
+            for page in PAGES.rglob("*.html"):
+                server.put(f"/upstream/ui-{version}/{page.relative_to(PAGES)}", page.read_text())
+        pages = server.output("nix", "hash", "path", "/upstream/ui-2026.03.17").strip()
+        ui = PINS["headscale-ui"] | {"hash": pages}
+        (self.root / "nix" / update.PINS).write_text(json.dumps(PINS | {"headscale-ui": ui}))
         flake = self.root / "nix/flake.nix"
-        text = flake.read_text().replace("github:NixOS/nixpkgs/nixos-26.05", f"path:{self.place}/nixpkgs")
+        text = re.sub("github:NixOS/nixpkgs/[a-z0-9.-]+", f"path:{self.place}/nixpkgs", flake.read_text())
         flake.write_text(text.replace("github:Mic92/sops-nix", "path:/usr/lib/rehearsal/sops-nix"))
         (self.root / "nix/flake.lock").unlink()
         self.run("nix", "flake", "lock", f"path:{self.place}/nix")
@@ -111,8 +157,8 @@ class Project:
         return {str(path): path.read_bytes() for path in self.root.rglob("*") if path.is_file()}
 
     def build(self, attribute: str) -> None:
-        done = self.run("nix", "build", "--no-link", f"path:{self.place}/nix#{attribute}")
-        assert done.returncode == 0, done.stderr
+        process = self.run("nix", "build", "--no-link", f"path:{self.place}/nix#{attribute}")
+        assert process.returncode == 0, process.stderr
 
 
 @pytest.fixture
@@ -121,9 +167,9 @@ def project(server: ServerImage, request: pytest.FixtureRequest) -> Project:
 
 
 def test_it_moves_versions_with_their_hashes(project: Project):
-    done = project.update("--headscale", "0.29.4", "--ui", "2026.11.02")
-    assert done.returncode == 0, done.stderr
-    assert [line.split() for line in done.stdout.splitlines()] == [
+    process = project.update("--headscale", "0.29.4", "--ui", "2026.11.02")
+    assert process.returncode == 0, process.stderr
+    assert [line.split() for line in process.stdout.splitlines()] == [
         ["headscale", "0.29.3", "->", "0.29.4"],
         ["headscale-ui", "2026.03.17", "->", "2026.11.02"],
     ]
@@ -136,35 +182,47 @@ def test_it_moves_the_inputs_that_changed(project: Project):
     later = project.root / "nixpkgs/later"
     later.write_text("changed\n")
     os.utime(later, (4e9, 4e9))
-    done = project.update("--nixpkgs")
-    assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"nixpkgs +\S+ sha256-\S+ -> 2096-10-02 sha256-\S+\n", done.stdout)
+    process = project.update("--nixpkgs")
+    assert process.returncode == 0, process.stderr
+    lines = [line.split() for line in process.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["nixpkgs", "nixpkgs-bootstrap", "nixpkgs-headscale"]
+    assert all(line[3:5] == ["->", "2096-10-02"] for line in lines)
     assert "nothing newer" in project.update("--nixpkgs").stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--headscale", "0.31.0"], "leaves out a minor version"),
+        (["--headscale", "0.31.0"], "skips a minor version"),
         (["--headscale", "0.28.0"], "is older than 0.29.3"),
         (["--headscale", "0.29.9"], "headscale.src could not be fetched"),
         (["--ui", "2026.11.02", "--headscale", "0.30.0"], "headscale.goModules could not be fetched"),
-        (["--headscale", "v0.30.0"], "is no version"),
+        (["--headscale", "v0.30.0"], "is not a version"),
     ],
 )
 def test_what_fails_changes_nothing(project: Project, arguments: list[str], reason: str):
     before = project.content()
-    done = project.update(*arguments)
-    assert done.returncode != 0
-    assert reason in done.stderr
+    process = project.update(*arguments)
+    assert process.returncode != 0
+    assert reason in process.stderr
     assert project.content() == before
 
 
 def test_a_system_that_no_longer_evaluates_changes_nothing(project: Project):
     (project.root / "nix/nix.nix").write_text("{ nix.gone = true; }\n")
     before = project.content()
-    done = project.update("--ui", "2026.11.02")
-    assert "nix.gone" in done.stderr
+    process = project.update("--ui", "2026.11.02")
+    assert "nix.gone" in process.stderr
+    assert project.content() == before
+
+
+def test_a_system_that_cannot_be_built_changes_nothing(project: Project):
+    (project.root / "nix/policy.hujson").write_text('{"acls": [{"action": "no such action"}]}')
+    before = project.content()
+    process = project.update("--ui", "2026.11.02")
+    assert "building what has moved" in process.stderr
+    assert "policy.hujson" in process.stderr
+    assert process.returncode != 0
     assert project.content() == before
 
 
@@ -175,6 +233,6 @@ def test_the_inputs_do_not_go_back(project: Project):
     lock.write_text(json.dumps(written))
     (project.root / "nixpkgs/other").write_text("other\n")
     before = project.content()
-    done = project.update("--nixpkgs")
-    assert "is older than" in done.stderr
+    process = project.update("--nixpkgs")
+    assert "is older than" in process.stderr
     assert project.content() == before

@@ -20,7 +20,7 @@ Walk = Callable[..., list["Step"]]
 
 @dataclass(frozen=True)
 class Step:
-    """What a command on the server printed, and what the facts say after it."""
+    """The output of a command on the server, and the facts after it."""
 
     status: int
     printed: str
@@ -110,7 +110,7 @@ def test_a_new_key_expires_the_former_one_and_no_other(walk: Walk):
 
 
 def ended(keys: list[dict[str, Any]], secret: str) -> bool:
-    """Whether the key of this secret ends sooner than within a minute."""
+    """True where the key of this secret ends sooner than within a minute."""
     (key,) = (key for key in keys if key["key"] == f"{secret[:23]}-***")
     return key["expiration"]["seconds"] < key["created_at"]["seconds"] + 60
 
@@ -126,8 +126,8 @@ def test_after_a_run_that_was_cut_off_the_next_one_leaves_one_key_that_is_known(
 
 
 def test_a_key_is_made_as_wanted(walk: Walk):
-    wanted = {"expiration": "2h", "reusable": False, "ephemeral": True, "tags": ["tag:web", "tag:db"]}
-    made, listed = walk(make("alice", **wanted), LIST_KEYS)
+    expected = {"expiration": "2h", "reusable": False, "ephemeral": True, "tags": ["tag:web", "tag:db"]}
+    made, listed = walk(make("alice", **expected), LIST_KEYS)
     (key,) = listed.json()
     assert (key.get("reusable", False), key["ephemeral"], key["acl_tags"]) == (False, True, ["tag:db", "tag:web"])
     assert key["expiration"]["seconds"] - key["created_at"]["seconds"] in (7199, 7200)
@@ -190,3 +190,54 @@ def test_an_api_key_that_headscale_does_not_take_fails_its_unit(
     )
     assert step.status != 0
     assert told in step.printed
+
+
+OPEN = '{"tagOwners": {"tag:srv": ["admin@"]}, "acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}], '
+# By remote/judge-policy.sh's status: 0 taken, 1 refused, 2 names what is not there yet.
+JUDGED = {
+    "one that is right": (OPEN + '"tests": []}', 0, ""),
+    "a group that is not defined": (
+        '{"acls": [{"action": "accept", "src": ["group:x"], "dst": ["*:*"]}]}',
+        1,
+        "group:x",
+    ),
+    "a comma too many": ('{"acls": [,]}', 1, "invalid character"),
+    "a test of a user without nodes": (OPEN + '"tests": [{"src": "admin@", "accept": ["tag:srv:22"]}]}', 2, "admin@"),
+    "a test of a user who is not there": (OPEN + '"tests": [{"src": "eve@", "accept": ["tag:srv:22"]}]}', 2, "eve@"),
+    "a test that fails": (OPEN + '"tests": [{"src": "100.64.0.1", "deny": ["100.64.0.2:22"]}]}', 1, "100.64.0.2:22"),
+    "one test that fails, another not yet": (
+        OPEN
+        + '"tests": [{"src": "eve@", "accept": ["tag:srv:22"]}, {"src": "100.64.0.1", "deny": ["100.64.0.2:22"]}]}',
+        1,
+        "100.64.0.2:22",
+    ),
+    "a test of ssh": (OPEN + '"sshTests": [{"src": "admin@", "dst": ["tag:srv"], "accept": ["root"]}]}', 2, "admin@"),
+    "an empty one": ("", 0, ""),
+}
+
+
+def test_headscale_judges_a_policy_by_the_users_of_the_day_and_writes_nothing(walk: Walk):
+    judge = 'sh -c "$(cat /remote/judge-policy.sh)" judge-policy /dev/stdin'
+    list_users = "headscale users list --output json | jq -c 'map(.name)'"
+    commands = [f"printf %s {shlex.quote(policy)} | {judge}" for policy, _, _ in JUDGED.values()]
+    made, *steps, users, _, silent = walk(
+        make("admin"), *commands, list_users, "kill $HEADSCALE; tail --pid $HEADSCALE -f /dev/null", commands[0]
+    )
+    assert made.status == 0
+    for (what, (_, status, words)), step in zip(JUDGED.items(), steps, strict=True):
+        assert (step.status, words in step.printed) == (status, True), f"{what}: {step}"
+    assert users.json() == ["admin"]
+    assert silent.status == 3, "without an answer there is a verdict"
+
+
+def test_a_person_who_came_by_a_login_of_the_same_name_is_not_the_stacks_user(walk: Walk):
+    """Of two users of one name, the one with a provider signed in and chose the name."""
+    database = "$(jq -r .database.sqlite.path /etc/headscale/config.yaml)"
+    person = (
+        "insert into users (id, name, provider, provider_identifier) "
+        "values (1, 'carol', 'oidc', 'https://login.example.org/7')"
+    )
+    user_of_keys = "headscale preauthkeys list --output json | jq '.[0].user.id'"
+    _, made, user = walk(f'sqlite3 {database} "{person}"', make("carol"), user_of_keys)
+    assert made.states() == {"carol": "valid"}
+    assert user.json() == 2

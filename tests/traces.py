@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rehearsal import capsule, cgroups
+from rehearsal.sandbox import capsule, cgroups
 
 SPACES = ("pid", "mnt", "net", "uts")
 
@@ -31,7 +31,7 @@ class Traces:
         return Traces(cgroups.name_of(keeper), frozenset(os.readlink(first / "ns" / kind) for kind in SPACES))
 
     def left(self, begun_before: float = math.inf) -> list[str]:
-        """What remains; of processes, those that began before that moment, as `now` gives it.
+        """The traces that remain; of processes, those that began before that moment, as `now` gives it.
 
         What begins later may have got namespaces of the same numbers: the kernel gives them out again.
         """
@@ -43,10 +43,10 @@ class Traces:
     def _is_of(self, process: Path, begun_before: float) -> bool:
         """A dead process that the machine's process 1 has not collected yet does not count."""
         with suppress(OSError):
-            begun = cgroups.started(int(process.name))
+            start = cgroups.started(int(process.name))
             return (
-                begun is not None
-                and int(begun) <= begun_before
+                start is not None
+                and int(start) <= begun_before
                 and (
                     any(os.readlink(process / "ns" / kind) in self.spaces for kind in SPACES)
                     or self.name in (process / "cgroup").read_text()

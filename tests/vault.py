@@ -1,6 +1,6 @@
-"""As much of Vault's transit engine as Pulumi's secrets provider `hashivault` asks for: a key that encrypts, in memory.
+"""The part of Vault's transit engine that Pulumi's secrets provider `hashivault` uses: a key, in memory.
 
-What it hands out as ciphertext is a number; whoever comes back with it gets the plain text.
+What it hands out as ciphertext is a number; the plain text is given out for it.
 """
 
 import json

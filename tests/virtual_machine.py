@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rehearsal.cache import cached
-from rehearsal.processes import check, daemon
-from rehearsal.wait import eventually
+from rehearsal.sandbox.processes import check, daemon
+from rehearsal.sandbox.wait import eventually
+from rehearsal.setup.cache import cached
 
 HERE = Path(__file__).parent
-RECIPE = [HERE / "qemu_disk", HERE / "qemu_disk.sh", HERE / "qemu_boot_loader.sh", Path(__file__)]
+STAGE_1 = [HERE.parent / "rehearsal/server/stage-1.sh", HERE.parent / "nix/finish-lustration.sh"]
+RECIPE = [HERE / "qemu_disk", HERE / "qemu_disk.sh", *STAGE_1, HERE / "qemu_boot_loader.sh", Path(__file__)]
 OVMF = Path("/usr/share/OVMF")
 PACKAGES = (
     *("systemd-sysv", "openssh-server", "fdisk", "dosfstools", "e2fsprogs", "initramfs-tools", "busybox-static"),
@@ -52,12 +53,16 @@ class Machine:
         assert seen == f"ready {system}", f"{seen!r} instead of {system}\n{self.last_words()}"
 
     def run(self, script: str, expect: int = 0) -> str:
-        """What a script printed; its status must be as expected."""
+        """The output of a script; its status must be as expected."""
         self.port.sendall(base64.b64encode(script.encode()) + b"\n")
-        status, _, said = self._line(ORDER).partition(" ")
-        output = base64.b64decode(said).decode(errors="replace")
+        status, _, text = self._line(ORDER).partition(" ")
+        output = base64.b64decode(text).decode(errors="replace")
         assert int(status) == expect, f"{script}\nleft with status {status}:\n{output}{self.last_words()}"
         return output
+
+    def await_word(self, word: str) -> None:
+        """Wait for the console to say it."""
+        eventually(lambda: word in self.console.read_text(errors="replace"), f"{word!r} on the console", BOOT)
 
     def power_off(self, command: str) -> None:
         self.port.sendall(base64.b64encode(command.encode()) + b"\n")
@@ -114,10 +119,10 @@ def accelerator() -> tuple[str, ...]:
     kvm = ("-accel", "kvm", "-cpu", "max")
     command = ["qemu-system-x86_64", *kvm, "-machine", "q35", "-nodefaults", "-display", "none", "-no-reboot"]
     try:
-        done = subprocess.run([*command, "-kernel", kernel, "-append", "panic=-1"], capture_output=True, timeout=15)
+        process = subprocess.run([*command, "-kernel", kernel, "-append", "panic=-1"], capture_output=True, timeout=15)
     except subprocess.TimeoutExpired:
         return EMULATED
-    return kvm if done.returncode == 0 else EMULATED
+    return kvm if process.returncode == 0 else EMULATED
 
 
 def debian_disk(target: Path) -> Path:

@@ -38,14 +38,14 @@ give_up() {
   exit 1
 }
 
-# Neither under way nor queued: it has failed, or was never begun for the failure of another, or its failure was forgotten
-# in a later switch.
+# Neither running nor queued: it has failed, or was not started because another has failed, or its failure was reset by a
+# later switch.
 is_idle() {
   [ -z "$(systemctl show -P Job "$1")" ] && systemctl show -P ActiveState "$1" | grep -Eqx 'inactive|failed'
 }
 
-# order_again NAME: of itself, an order that failed is repeated by a timer only the next day. What it waits for, a record or
-# a route, may need a while.
+# order_again NAME PAUSE...: a timer repeats a failed order only the next day. What the order needs, a record or a route, may
+# take a while.
 order_again() {
   [ $# -gt 1 ] || give_up "$1" "three more orders failed"
   sleep "$2"
@@ -53,7 +53,7 @@ order_again() {
   systemctl start "acme-order-renew-$1.service" || true
 }
 
-# A reload that came to nothing leaves workers with the former certificate.
+# A reload without effect leaves workers with the former certificate.
 serve() {
   [ "$(uptime)" -ge "$reload_at" ] || return 0
   systemctl reload nginx.service || true

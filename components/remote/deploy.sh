@@ -1,7 +1,8 @@
 #!/bin/sh
 # Activates what push.sh brought, in a unit of its own that outlives this connection, and shows its progress.
-# stdin: {"digest": "...", "token": "..."}. Ends well when the unit waits for confirm.sh; without it, all is taken back.
-# What was confirmed before is not deployed again: the answer of that time may have been lost.
+# stdin: {"digest": "...", "token": "..."}. Ends well when the unit waits for confirm.sh, or the server is rebooted to try a
+# system; without confirm.sh, all is rolled back. What was confirmed before is not deployed again: the answer of that time may
+# have been lost. `deploy.sh trial`, after that reboot, only starts the unit that continues.
 set -eu
 umask 077
 state=/var/lib/deployment
@@ -19,8 +20,8 @@ wait_for_others() {
   while running=$(systemctl list-units --plain --no-legend --state=activating,active 'deploy-*.service' | cut -d ' ' -f 1) &&
     [ -n "$running" ] && ! waits_for_confirmation "$running"; do
     [ "$(uptime)" -lt "$deadline" ] || fail "$running is still under way after $latest s"
-    [ "$running" = "${said:-}" ] || echo "deploy: $running is under way; waiting for it"
-    said=$running
+    [ "$running" = "${announced:-}" ] || echo "deploy: $running is under way; waiting for it"
+    announced=$running
     sleep 1
   done
 }
@@ -34,7 +35,8 @@ fail() {
   exit 1
 }
 
-# A switch starts only what active targets want: before the end of the boot, neither NGINX nor certificates.
+# A switch starts only what active targets want: before the end of the boot, neither NGINX nor certificates. A system on trial
+# has its unit by then.
 wait_for_boot() {
   deadline=$(($(uptime) + booting))
   until systemctl is-active --quiet multi-user.target; do
@@ -49,9 +51,9 @@ confirmed() {
 }
 
 check_pushed() {
-  found=$(sh /etc/nixos/remote/digest.sh)
-  [ "$found" = "$digest" ] ||
-    fail "/etc/nixos holds $found, not $digest: changed since the push; run \`pulumi up\` again"
+  pushed=$(sh /etc/nixos/remote/digest.sh)
+  [ "$pushed" = "$digest" ] ||
+    fail "/etc/nixos holds $pushed, not $digest: changed since the push; run \`pulumi up\` again"
 }
 
 begin() {
@@ -63,15 +65,22 @@ begin() {
   ls -t "$state"/deploy-*.log 2>/dev/null | tail -n +10 | xargs -r rm --
 }
 
-# systemd-run comes back when activate.sh says that it is ready, or has failed. Compiling must not starve what serves
-# meanwhile: root builds in this unit, not in nix-daemon's.
-run() {
-  : >"$log"
-  systemd-run --quiet --collect --unit "$unit" --property Type=notify --property NotifyAccess=all \
+# start VERB [OPTION...]: the unit of activate.sh. Compiling must not starve what serves meanwhile: root builds in this unit,
+# not in nix-daemon's.
+start() {
+  verb=$1
+  shift
+  systemd-run "$@" --quiet --collect --unit "$unit" --property Type=notify --property NotifyAccess=all \
     --property CPUWeight=20 --property IOWeight=20 --property OOMScoreAdjust=500 \
     --property TimeoutStartSec="$latest" --setenv PATH="$PATH" --setenv HOME=/root --setenv DIGEST="$digest" \
     --property StandardOutput="append:$log" --property StandardError="append:$log" \
-    sh /etc/nixos/remote/activate.sh >/dev/null 2>&1 &
+    sh /etc/nixos/remote/activate.sh "$verb" >/dev/null 2>&1
+}
+
+# systemd-run ends when activate.sh says that it is ready, or has failed.
+run() {
+  : >"$log"
+  start deploy &
   started=$!
   # Lines of 64 KiB and more stop pulumi-command's log for ever.
   tail -n +1 -f -s 0.1 --pid "$started" "$log" | stdbuf -oL cut -c -500
@@ -79,17 +88,27 @@ run() {
 The server runs what it ran before; $log on the server tells more."
 }
 
+take_digest() {
+  digest=$(printf '%s' "$1" | jq -r .digest)
+  unit=deploy-$(printf '%.12s' "$digest").service
+  log=$state/${unit%.service}.log
+}
+
+continue_trial() {
+  take_digest "$(cat "$state/pending.json")"
+  start trial --no-block
+}
+
 main() {
   mkdir -p "$state"
   request=$(jq -cS '{digest, token}')
-  digest=$(printf '%s' "$request" | jq -r .digest)
-  unit=deploy-$(printf '%.12s' "$digest").service
-  log=$state/${unit%.service}.log
+  take_digest "$request"
   exec 9>"$state/lock"
   flock -n 9 || {
     echo "deploy: another one is under way; waiting for it"
     flock -w "$latest" 9 || fail "another deploy is still under way after $latest s"
   }
+  wait_for_boot
   wait_for_others
   check_pushed
   if [ -n "$running" ]; then
@@ -97,10 +116,9 @@ main() {
   elif confirmed; then
     echo "deploy: this is deployed and confirmed already"
   else
-    wait_for_boot
     begin
     run 9>&-
   fi
 }
 
-main "$@"
+if [ "${1:-}" = trial ]; then continue_trial; else main; fi

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Expires the pre-auth keys of users that this stack made and does not name any more; users and nodes stay.
+# Expires the pre-auth keys of users that this stack made and no longer names; users and nodes stay.
 # stdin: {"users": ["admin", ...], ...}
 set -eu
 state=/var/lib/headscale-bootstrap

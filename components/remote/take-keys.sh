@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes this host take the keys of the stack's configuration: it shows the host key from now on, and lets in the deploy
-# key beside those of the system that runs, until a deploy is confirmed. Run in a bundle with host-key and deploy-key.pub.
+# Makes this host use the keys of the stack's configuration: it shows the host key from now on, and accepts the deploy key
+# beside those of the system that runs, until a deploy is confirmed. Run in a bundle with host-key and deploy-key.pub.
 set -eu
 umask 077
 state=/var/lib/deployment
@@ -16,7 +16,7 @@ uptime() {
   cut -d . -f 1 /proc/uptime
 }
 
-let_in() {
+accept_deploy_key() {
   mkdir -p "$state"
   cp deploy-key.pub "$state/authorized_keys.new"
   mv "$state/authorized_keys.new" "$state/authorized_keys"
@@ -26,7 +26,7 @@ shown() {
   ssh-keyscan -T 5 -t ed25519 127.0.0.1 2>/dev/null | grep -o 'ssh-ed25519 [^ ]*'
 }
 
-# put PRIVATE PUBLIC: sshd takes no public half that does not belong to the private one, but does without any.
+# put PRIVATE PUBLIC: sshd refuses a public half that does not belong to the private one, but needs none.
 put() {
   cp "$1" "$host_key.new"
   cp "$2" "$host_key.pub.new"
@@ -49,17 +49,17 @@ change_host_key() {
   cp "$host_key" former
   ssh-keygen -y -f former >former.pub
   put host-key host-key.pub
-  shows "$wanted" || {
+  shows "$public" || {
     put former former.pub
-    fail "sshd does not show the new host key; it has the former one back"
+    fail "sshd does not show the new host key; the former one is in place again"
   }
 }
 
 main() {
   ssh-keygen -y -f host-key >host-key.pub || fail "the new host key cannot be read"
-  wanted=$(cut -d ' ' -f 1-2 host-key.pub)
-  let_in
-  if [ "$(shown)" != "$wanted" ] || ! cmp -s host-key "$host_key"; then
+  public=$(cut -d ' ' -f 1-2 host-key.pub)
+  accept_deploy_key
+  if [ "$(shown)" != "$public" ] || ! cmp -s host-key "$host_key"; then
     change_host_key
   fi
   echo "this host takes the keys of the configuration"

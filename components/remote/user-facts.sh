@@ -1,7 +1,8 @@
 #!/bin/sh
-# Says what became of the users and pre-auth keys that this stack made; changes nothing.
+# Prints the state of the users and pre-auth keys that this stack made; changes nothing.
 # stdout: {"admin": {"key": 7, "reason": "...", "state": "valid", "nodes": 2}, ...}: why the user's last key was made,
-# and whether it is "valid", "expired" by its time, "used up", "revoked" or "deleted"; "unknown" without headscale's word.
+# and whether it is "valid", "expired" by its time, "used up", "revoked" or "deleted"; "unknown" where headscale does not answer.
+# headscale 0.29 writes ids as numbers and times as seconds, 0.30 ids as strings and times as RFC 3339.
 set -eu
 state=/var/lib/headscale-bootstrap
 export HEADSCALE_CLI_TIMEOUT=2s
@@ -22,19 +23,25 @@ main() {
   } | jq -s --argjson now "$(date +%s)" '
     def state($record):
       if . == null then "deleted"
-      elif .expiration.seconds < $record.expires then "revoked"
-      elif .expiration.seconds <= $now then "expired"
+      elif .expiration < $record.expires then "revoked"
+      elif .expiration <= $now then "expired"
       elif .used and (.reusable | not) then "used up"
       else "valid" end;
-    . as [$records, $keys, $nodes]
+    # Users that came by OpenID Connect may have the same name; those have a provider.
+    def own($user): .name == $user and (.provider // "") == "";
+    def plain:
+      .id |= tonumber |
+      .expiration |= if type == "string" then sub("[.][0-9]+"; "") | fromdate else .seconds end;
+    . as [$records, $listed, $nodes]
     | length as $answers
+    | ($listed // [] | map(plain)) as $keys
     | $records
     | with_entries(.key as $user | .value |= {
         key,
         reason,
         state: (if $answers < 3 then "unknown" else
-          . as $record | $keys // [] | map(select(.id == $record.key and .user.name == $user))[0] | state($record) end),
-        nodes: ($nodes // [] | map(select(.user.name == $user)) | length)
+          . as $record | $keys | map(select(.id == $record.key and (.user | own($user))))[0] | state($record) end),
+        nodes: ($nodes // [] | map(select(.user | own($user))) | length)
       })'
 }
 

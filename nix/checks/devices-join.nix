@@ -1,7 +1,8 @@
 # `nix flake check` boots this: the server as it is configured, and two devices that join it and reach each other.
-{ deployment, sops-nix }:
+{ arguments, sops-nix }:
 { pkgs, ... }:
 let
+  inherit (arguments) deployment;
   # The driver numbers the machines by their names' order, and their addresses with them.
   here = deployment // {
     ipv4 = "192.168.1.3";
@@ -26,7 +27,9 @@ let
 in
 {
   name = "devices-join";
-  node.specialArgs.deployment = here;
+  node.specialArgs = arguments // {
+    deployment = here;
+  };
 
   nodes.laptop = device;
   nodes.phone = device;

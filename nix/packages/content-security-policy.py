@@ -26,10 +26,10 @@ def script_hash(page: Path) -> str:
     if blocked := ELSE_BLOCKED.search(SCRIPT.sub("", text)):
         raise SystemExit(f"{page}: {blocked[0]!r} would be blocked")
     digest = hashlib.sha256(scripts[0].encode()).digest()
-    found = f"'sha256-{base64.b64encode(digest).decode()}'"
-    if found not in text:
-        raise SystemExit(f"{page}: its own policy does not name its script's hash {found}")
-    return found
+    source = f"'sha256-{base64.b64encode(digest).decode()}'"
+    if source not in text:
+        raise SystemExit(f"{page}: its own policy does not name its script's hash {source}")
+    return source
 
 
 def policy(directory: Path) -> str:

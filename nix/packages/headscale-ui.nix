@@ -1,4 +1,4 @@
-# nixpkgs has no headscale-ui. The release is built for the base path /web, and so are its asset URLs.
+# nixpkgs lacks headscale-ui. The release is built for the base path /web, and so are its asset URLs.
 {
   fetchzip,
   lib,

@@ -1,4 +1,4 @@
-"""What the cloud emulators share: JSON over HTTP/1.1, routes, a bearer token, a log of the requests, and faults.
+"""The base of the cloud emulators: JSON over HTTP/1.1, routes, a bearer token, a log of the requests, and faults.
 
 An API brings its own error shape. Whatever it does not model is answered with 501 in that shape and
 remembered in `unexpected`, so that a run can fail on it. Faults happen only when they are asked for, as `faults.py`
@@ -73,9 +73,9 @@ def route(method: str, path: str, handler: Handler) -> Route:
     return Route(method, re.compile(re.sub(r"\{\w+\}", "([^/]+)", path)), handler)
 
 
-def only(given: Mapping[str, Any], modelled: Iterable[str], what: str) -> None:
+def only(fields: Mapping[str, Any], modelled: Iterable[str], what: str) -> None:
     """Refuse what is set but not modelled, instead of ignoring it."""
-    unknown = sorted({name for name, value in given.items() if value} - set(modelled))
+    unknown = sorted({name for name, value in fields.items() if value} - set(modelled))
     if unknown:
         raise NotModelled(f"{what} {', '.join(unknown)}")
 
@@ -123,10 +123,10 @@ class Api:
     def _next_fault(self, method: str, path: str) -> Fault | None:
         below = path.removeprefix(self.prefix.rstrip("/"))
         with self.lock:
-            found = next((fault for fault in self.faults if fault.strikes(method, below)), None)
-            if found:
-                self.faults.remove(found)
-        return found
+            fault = next((fault for fault in self.faults if fault.strikes(method, below)), None)
+            if fault:
+                self.faults.remove(fault)
+        return fault
 
     def _injected(self, fault: Fault) -> Response:
         status, message = fault.status or 500, f"injected fault of {fault.request}"
@@ -181,8 +181,8 @@ def _encoded(body: Json | str | None) -> tuple[bytes, str]:
     return b"" if body is None else json.dumps(body).encode(), "application/json"
 
 
-def _connection(api: Api) -> type[BaseHTTPRequestHandler]:
-    class Connection(BaseHTTPRequestHandler):
+def _request_handler(api: Api) -> type[BaseHTTPRequestHandler]:
+    class RequestHandler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         # Head and body leave in one segment: sent apart, they wait 40 ms for a delayed acknowledgement.
         wbufsize = -1
@@ -210,7 +210,7 @@ def _connection(api: Api) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    return Connection
+    return RequestHandler
 
 
 class _Server(ThreadingHTTPServer):
@@ -226,7 +226,7 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def serve(api: Api, *, port: int = 0) -> Iterator[str]:
     """Serve an API on 127.0.0.1 and give the base URL that its clients are configured with."""
-    with _Server(("127.0.0.1", port), _connection(api)) as server:
+    with _Server(("127.0.0.1", port), _request_handler(api)) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:

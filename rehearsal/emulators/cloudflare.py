@@ -1,8 +1,8 @@
 """Cloudflare v4 API: zones to look up, and their A, AAAA, CNAME and TXT records.
 
-Whoever answers DNS learns the records from `on_change`, before the API's answer goes out. Not modelled:
-other record types, tags and settings, the nameservers' own records, propagation time, token scopes,
-batches, search.
+The DNS server learns the records from `on_change`, before the API's answer goes out. The plan is the free one: no
+tags, comments of 100 letters. Not modelled: other record types, settings of a record, the nameservers' own records,
+propagation time, token scopes, batches, search.
 """
 
 import ipaddress
@@ -15,7 +15,9 @@ from typing import Any, ClassVar
 
 from rehearsal.emulators.api import Api, ApiError, Json, NotModelled, Request, Response, Route, only, route
 
-_FIELDS = ("name", "type", "content", "ttl", "proxied", "comment")
+_FIELDS = ("name", "type", "content", "ttl", "proxied", "comment", "tags", "settings")
+_STORED = ("name", "type", "content", "ttl", "proxied", "comment")
+_LONGEST_COMMENT = 100
 _FILTERS = {
     "name": "name",
     "name.exact": "name",
@@ -68,6 +70,18 @@ class Cloudflare(Api):
         with self.lock:
             return [f"{record.type} {record.name}" for record in self.records.values()]
 
+    def add(self, zone: str, **fields: str) -> None:
+        """Make a record as a person does in the dashboard."""
+        with self.lock:
+            self._write(
+                Record(id=secrets.token_hex(16), zone_id=self.zones[zone], name="", type="", content=""), fields
+            )
+
+    def remove(self, id: str) -> None:
+        """Delete a record as a person does in the dashboard."""
+        with self.lock:
+            self.delete(Request(), self.records[id].zone_id, id)
+
     def error_body(self, error: ApiError, code: str | int) -> Json:
         errors = [{"code": code, "message": error.message}]
         return {"success": False, "errors": errors, "messages": [], "result": None}
@@ -86,10 +100,14 @@ class Cloudflare(Api):
         ]
 
     def list_zones(self, request: Request) -> Response:
-        only(request.query, ("name", "page", "per_page"), "filter")
+        only(request.query, ("name", "match", "status", "page", "per_page"), "filter")
+        # Of two filters, `match` says whether one is enough.
+        if request.query.get("match", ["all"]) not in (["all"], ["any"]):
+            raise ApiError(400, "Invalid match.", 6003)
         names = request.query.get("name", self.zones)
-        found = [_zone(name, id) for name, id in self.zones.items() if name in names]
-        return _page(request, found, default=20)
+        of_status = request.query.get("status", ["active"]) == ["active"]
+        zones = [_zone(name, id) for name, id in self.zones.items() if name in names and of_status]
+        return _page(request, zones, default=20)
 
     def get_zone(self, request: Request, zone: str) -> Response:
         return _ok(_zone(self._zone_name(zone), zone))
@@ -98,15 +116,15 @@ class Cloudflare(Api):
         self._zone_name(zone)
         only(
             request.query,
-            ("name", "name.exact", "type", "content", "content.exact", "page", "per_page"),
+            ("name", "name.exact", "type", "content", "content.exact", "match", "page", "per_page"),
             "filter",
         )
-        found = [record for record in self.records.values() if record.zone_id == zone]
+        matches = [record for record in self.records.values() if record.zone_id == zone]
         for key, values in request.query.items():
             attribute = key.removesuffix(".exact")
             if attribute in ("name", "type", "content"):
-                found = [record for record in found if getattr(record, attribute) in values]
-        return _page(request, [_shape(record) for record in found], default=100)
+                matches = [record for record in matches if getattr(record, attribute) in values]
+        return _page(request, [_shape(record) for record in matches], default=100)
 
     def get(self, request: Request, zone: str, id: str) -> Response:
         return _ok(_shape(self._find(zone, id)))
@@ -115,7 +133,7 @@ class Cloudflare(Api):
         return self._write(Record(id=secrets.token_hex(16), zone_id=zone, name="", type="", content=""), request.body)
 
     def overwrite(self, request: Request, zone: str, id: str) -> Response:
-        """What the body does not say goes back to its default."""
+        """Replace the record; fields that the body leaves out get their defaults."""
         old = self._find(zone, id)
         fresh = Record(id=id, zone_id=zone, name="", type="", content="", created_on=old.created_on)
         return self._write(fresh, request.body)
@@ -129,8 +147,8 @@ class Cloudflare(Api):
         return _ok({"id": id})
 
     def _zone_name(self, id: str) -> str:
-        for name, known in self.zones.items():
-            if known == id:
+        for name, own_id in self.zones.items():
+            if own_id == id:
                 return name
         raise ApiError(404, f"Could not route to /zones/{id}, perhaps your object identifier is invalid?", 7003)
 
@@ -144,8 +162,9 @@ class Cloudflare(Api):
     def _write(self, record: Record, body: Mapping[str, Any]) -> Response:
         zone = self._zone_name(record.zone_id)
         only(body, _FIELDS, "field")
-        given = {key: value for key, value in body.items() if key in _FIELDS and value is not None}
-        record = _canonical(replace(record, **given, modified_on=_now()), zone)
+        _require_what_is_free(body)
+        stored = {key: value for key, value in body.items() if key in _STORED and value is not None}
+        record = _canonical(replace(record, **stored, modified_on=_now()), zone)
         self._require_no_conflict(record)
         self.records[record.id] = record
         self._on_change(list(self.records.values()))
@@ -159,6 +178,15 @@ class Cloudflare(Api):
         types = addresses & {r.type for r in same_name}
         if "CNAME" in types | {record.type} and types and record.type in addresses:
             raise ApiError(400, "An A, AAAA, or CNAME record with that host already exists.", 81053)
+
+
+def _require_what_is_free(body: Mapping[str, Any]) -> None:
+    if tags := body.get("tags"):
+        raise ApiError(400, f"DNS record has {len(tags)} tags, exceeding the quota of 0.", 9300)
+    if len(body.get("comment") or "") > _LONGEST_COMMENT:
+        raise ApiError(400, f"DNS record comment is longer than {_LONGEST_COMMENT} characters.", 9301)
+    if any((body.get("settings") or {}).values()):
+        raise NotModelled("settings of a record")
 
 
 def _canonical(record: Record, zone: str) -> Record:

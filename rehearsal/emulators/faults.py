@@ -46,7 +46,7 @@ class Fault:
         return fnmatchcase(f"{method} {path}", self.request)
 
     def strike(self, work: Callable[[], Answer], error: Callable[[], Answer]) -> Answer | None:
-        """What the client gets, None for a dropped connection."""
+        """The response to the client, None for a dropped connection."""
         answer = work() if self.after else None
         time.sleep(self.delay)
         if self.drop:

@@ -1,7 +1,7 @@
 """The provider plugins of a rehearsal, put where the engine looks for them.
 
 `command` and `cloudflare` are stand-ins in Python: the official programs are a download of their own, which a
-rehearsal without a network cannot make. Whoever has the official ones in ~/.pulumi/plugins gets those.
+rehearsal without a network cannot make. Official ones in ~/.pulumi/plugins are preferred.
 """
 
 import shlex
@@ -30,7 +30,7 @@ def official(name: str) -> Path:
 
 
 def program(home: Path, name: str) -> Path:
-    """Where the engine, its PULUMI_HOME being `home`, finds the plugin of that name."""
+    """The place where the engine, with PULUMI_HOME `home`, finds the plugin of that name."""
     return home / "plugins" / f"resource-{name}-v{VERSIONS[name]}" / f"pulumi-resource-{name}"
 
 

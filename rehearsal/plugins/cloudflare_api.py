@@ -15,18 +15,18 @@ RETRIES, FIRST_DELAY, LONGEST_DELAY = 10, 2.0, 30.0
 LONGEST_REQUESTED_DELAY = 60.0
 
 
-class ApiError(Failure):
-    """An answer that is no success, in Cloudflare's own words."""
+class CloudflareError(Failure):
+    """An answer that is not a success, as Cloudflare's Go library writes it: with the body."""
 
     def __init__(self, call: str, error: urllib.error.HTTPError) -> None:
-        told = "; ".join(f"{item.get('message')} (code {item.get('code')})" for item in _errors(error.read()))
-        super().__init__(f"{call}: {error.code} {error.reason}: {told or 'no reason given'}")
+        words = error.read()[:1000].decode(errors="replace")
+        super().__init__(f"failed to make http request: {call}: {error.code} {error.reason} {words}")
         self.status = error.code
         self.retry_after = error.headers.get("Retry-After", "")
         self.should_retry = error.headers.get("x-should-retry", "")
 
 
-class Api:
+class CloudflareApi:
     def __init__(self, url: str, token: str) -> None:
         self.url, self.token = url, token
 
@@ -49,22 +49,15 @@ class Api:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)["result"]
         except urllib.error.HTTPError as error:
-            raise ApiError(f"{method} {url}", error) from error
+            raise CloudflareError(f'{method} "{url}"', error) from error
         except (OSError, http.client.HTTPException) as error:
             raise Failure(f"{method} {url}: no answer: {error}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{method} {url}: the answer has not Cloudflare's form: {error!r}") from error
 
 
-def _errors(body: bytes) -> list[dict[str, Any]]:
-    try:
-        return list(json.loads(body)["errors"])
-    except (ValueError, KeyError, TypeError):
-        return [{"message": body[:200].decode(errors="replace"), "code": "none"}]
-
-
 def _passing(failure: Failure) -> bool:
-    if not isinstance(failure, ApiError):
+    if not isinstance(failure, CloudflareError):
         return True
     if failure.should_retry in ("true", "false"):
         return failure.should_retry == "true"
@@ -81,12 +74,12 @@ def _delay(failure: Failure, failed: int) -> float:
 def camel(value: Any) -> Any:
     """The API's JSON with the engine's spelling of its keys."""
     if isinstance(value, dict):
-        return {re.sub(r"_(\w)", lambda found: found[1].upper(), key): camel(item) for key, item in value.items()}
+        return {re.sub(r"_(\w)", lambda match: match[1].upper(), key): camel(item) for key, item in value.items()}
     return [camel(item) for item in value] if isinstance(value, list) else value
 
 
 def snake(value: Any) -> Any:
     """The engine's values with the API's spelling of their keys."""
     if isinstance(value, dict):
-        return {re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", key): snake(item) for key, item in value.items()}
+        return {re.sub(r"[A-Z]", lambda match: f"_{match[0].lower()}", key): snake(item) for key, item in value.items()}
     return [snake(item) for item in value] if isinstance(value, list) else value

@@ -1,7 +1,8 @@
 """A stand-in for version 1.2.1 of the official command provider: `command:remote:Command` and nothing else.
 
 It keeps the official one's surprises: any changed input runs the command again, changed `triggers` always
-replace, nothing is read, the resource's timeouts are ignored, and stdout is public unless declared secret.
+replace, nothing is read, the resource's timeouts count while it dials alone, a missing host is a mistake of the
+connection, and stdout is public unless declared secret.
 """
 
 import asyncio
@@ -88,27 +89,27 @@ class CommandProvider(p.Provider):
         if request.preview:
             return p.CreateResponse(name, news | {"stdout": UNKNOWN, "stderr": UNKNOWN})
         empty = {"stdout": wrap(""), "stderr": wrap("")}
-        return p.CreateResponse(name, await self._run(request.urn, "create", news | empty))
+        return p.CreateResponse(name, await self._run(request.urn, "create", news | empty, request.timeout))
 
     async def update(self, request: p.UpdateRequest) -> p.UpdateResponse:
         olds, news = request.olds, request.news
-        known = {key: olds.get(key, wrap("")) for key in ("stdout", "stderr")}
+        former = {key: olds.get(key, wrap("")) for key in ("stdout", "stderr")}
         if not request.preview:
             verb = "update" if "update" in news else "create"
-            return p.UpdateResponse(await self._run(request.urn, verb, news | known))
+            return p.UpdateResponse(await self._run(request.urn, verb, news | former, request.timeout))
         # The official one takes outputs for unchanged when an input was only added.
         if any(key in olds or is_unknown(news.get(key)) for key in _changed(olds, news)):
-            known = {"stdout": UNKNOWN, "stderr": UNKNOWN}
-        return p.UpdateResponse(news | known)
+            former = {"stdout": UNKNOWN, "stderr": UNKNOWN}
+        return p.UpdateResponse(news | former)
 
     async def delete(self, request: p.DeleteRequest) -> None:
-        await self._run(request.urn, "delete", request.properties)
+        await self._run(request.urn, "delete", request.properties, request.timeout)
 
     async def cancel(self) -> None:
         for task in self._dialling:
             task.cancel()
 
-    async def _run(self, urn: str, verb: str, state: Properties) -> Properties:
+    async def _run(self, urn: str, verb: str, state: Properties, seconds: float) -> Properties:
         """Run the command of that name, when there is one, and return the state with its output."""
         if plain(state.get(verb)) is None:
             return state
@@ -116,10 +117,10 @@ class CommandProvider(p.Provider):
         from rehearsal.plugins import session
 
         try:
-            connection = await self._dial(urn, plain(state["connection"]))
+            connection = await self._dial(urn, plain(state["connection"]), seconds)
             output = await session.run(
                 connection,
-                session.Run(command=plain(state[verb]), **_surroundings(state)),
+                session.RemoteRun(command=plain(state[verb]), **_surroundings(state)),
                 line=lambda text: self._log(text, urn=urn, status=True),
                 warn=lambda text: self._log(text, urn=urn, severity="WARNING"),
             )
@@ -129,7 +130,7 @@ class CommandProvider(p.Provider):
             raise Failure("wait: remote command exited without exit status or exit signal")
         return state | {"stdout": wrap(output.stdout), "stderr": wrap(output.stderr)}
 
-    async def _dial(self, urn: str, connection: dict[str, Any]) -> Any:
+    async def _dial(self, urn: str, connection: dict[str, Any], seconds: float) -> Any:
         from rehearsal.plugins import dial
 
         where = dial.Connection(**{CONNECTION[key]: _whole(value) for key, value in connection.items()})
@@ -137,7 +138,10 @@ class CommandProvider(p.Provider):
         task = asyncio.create_task(attempts)
         self._dialling.add(task)
         try:
-            return await task
+            async with asyncio.timeout(seconds or None):
+                return await task
+        except TimeoutError as error:
+            raise Failure("context deadline exceeded") from error
         except asyncio.CancelledError as error:
             raise Failure("context canceled") from error
         finally:
@@ -149,21 +153,21 @@ def _absent(token: str) -> str:
 
 
 def _mistakes(inputs: Properties) -> list[tuple[str, str]]:
-    found = [(key, f"there is no input of this name; there are {sorted(INPUTS)}") for key in inputs.keys() - INPUTS]
+    matches = [(key, f"unknown input; the known ones are {sorted(INPUTS)}") for key in inputs.keys() - INPUTS]
     connection = inputs.get("connection")
     if connection is None:
-        found.append(("connection", "Missing required field 'connection'"))
+        matches.append(("connection", "Missing required field 'connection'"))
     elif not is_unknown(connection):
-        found += [(f"connection.{key}", reason) for key, reason in _connection_mistakes(plain(connection))]
+        matches += _connection_mistakes(plain(connection))
     if plain(inputs.get("logging")) not in LOGGED and not is_unknown(inputs["logging"]):
-        found.append(("logging", f"{plain(inputs['logging'])!r} is none of {sorted(filter(None, LOGGED))}"))
-    return found
+        matches.append(("logging", f"{plain(inputs['logging'])!r} is none of {sorted(filter(None, LOGGED))}"))
+    return matches
 
 
 def _connection_mistakes(connection: dict[str, Any]) -> list[tuple[str, str]]:
-    known = f"this stand-in knows {sorted(CONNECTION)}"
-    missing = [] if connection.get("host") else [("host", "Missing required field 'host'")]
-    return missing + [(key, known) for key in connection.keys() - CONNECTION.keys()]
+    supported = f"this stand-in knows {sorted(CONNECTION)}"
+    missing = [] if connection.get("host") else [("connection", "Missing required field 'host'")]
+    return missing + [(f"connection.{key}", supported) for key in connection.keys() - CONNECTION.keys()]
 
 
 def _changed(olds: Properties, news: Properties) -> list[str]:
@@ -177,11 +181,11 @@ def _kind(key: str, olds: Properties, news: Properties) -> p.PropertyDiffKind:
 
 def _surroundings(state: Properties) -> dict[str, Any]:
     previous = {f"PULUMI_COMMAND_{key.upper()}": plain(state.get(key)) for key in ("stdout", "stderr")}
-    wanted = plain(state.get("addPreviousOutputInEnv")) is not False
+    expected = plain(state.get("addPreviousOutputInEnv")) is not False
     return {
         "stdin": plain(state.get("stdin")) or "",
         "environment": plain(state.get("environment")) or {},
-        "optional": {name: value for name, value in previous.items() if value and wanted},
+        "optional": {name: value for name, value in previous.items() if value and expected},
         "logged": LOGGED[plain(state.get("logging"))],
     }
 

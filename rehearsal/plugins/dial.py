@@ -84,13 +84,13 @@ async def _attempt(connection: Connection, options: dict[str, Any]) -> asyncssh.
     sock, deadline = await _tcp(connection), asyncio.timeout(HANDSHAKE_LIMIT)
     try:
         async with deadline:
-            made = await _handshake(connection, sock, options)
+            client = await _handshake(connection, sock, options)
     except (OSError, asyncssh.Error) as error:
         if deadline.expired():
             raise hang(f"{connection.endpoint} accepted the connection and then stayed silent") from error
         raise DialError(f"ssh: handshake failed: {_handshake_error(error)}") from error
-    opened.append(made)
-    return made
+    opened.append(client)
+    return client
 
 
 async def _handshake(

@@ -57,7 +57,11 @@ def _failing_politely(method: Method) -> Method:
     async def call(self: ProviderServicer, request: Any, context: Any) -> Any:
         try:
             return await method(self, request, context)
-        except Failure as failure:
+        except Exception as error:
+            # The SDK raises another one in its place, with a trace behind the message.
+            failure = error if isinstance(error, Failure) else error.__context__
+            if not isinstance(failure, Failure):
+                raise
             await context.abort(grpc.StatusCode.UNKNOWN, str(failure))
 
     return cast(Method, call)

@@ -20,8 +20,8 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """What to run. Streams in `logged` are passed on line by line; a server may refuse what is `optional`."""
+class RemoteRun:
+    """A command to run. Streams in `logged` are passed on line by line; a server may refuse what is `optional`."""
 
     command: str
     stdin: str = field(default="", repr=False)
@@ -36,7 +36,7 @@ class Output:
     stderr: str
 
 
-async def run(connection: asyncssh.SSHClientConnection, what: Run, *, line: Say, warn: Say) -> Output:
+async def run(connection: asyncssh.SSHClientConnection, what: RemoteRun, *, line: Say, warn: Say) -> Output:
     """Run it to its end and return what it printed, or raise a Failure with all of that."""
     session = _Session(what, line=line, warn=warn)
     try:
@@ -70,7 +70,7 @@ class _Lines:
 
 
 class _Session(asyncssh.SSHClientSession[bytes]):
-    def __init__(self, what: Run, *, line: Say, warn: Say) -> None:
+    def __init__(self, what: RemoteRun, *, line: Say, warn: Say) -> None:
         self.what, self.warn, self.lines = what, warn, _Lines(line)
         self.stdout, self.stderr, self.both = bytearray(), bytearray(), bytearray()
         self.problem = "wait: remote command exited without exit status or exit signal"

@@ -40,7 +40,7 @@ def is_unknown(value: PropertyValue | None) -> bool:
 
 
 def differ(old: PropertyValue | None, new: PropertyValue | None) -> bool:
-    """Whether two properties differ; becoming secret, or public, is a difference too."""
+    """True where two properties differ; becoming secret, or public, is a difference too."""
     return (plain(old), _secret(old)) != (plain(new), _secret(new))
 
 

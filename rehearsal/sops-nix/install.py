@@ -16,10 +16,10 @@ LISTS = {"restartUnits": "activation-restart-list", "reloadUnits": "activation-r
 def opened(sops: str, file: str, key_file: str) -> dict[str, Any]:
     command = [sops, "--decrypt", "--input-type", "yaml", "--output-type", "json", file]
     environment = {"SOPS_AGE_KEY_FILE": key_file, "HOME": "/root", "PATH": "/usr/bin"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"failed to decrypt {file} with {key_file}: {done.stderr.strip()}")
-    values: dict[str, Any] = json.loads(done.stdout)
+    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if process.returncode != 0:
+        raise SystemExit(f"failed to decrypt {file} with {key_file}: {process.stderr.strip()}")
+    values: dict[str, Any] = json.loads(process.stdout)
     return values
 
 

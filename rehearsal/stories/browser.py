@@ -10,12 +10,12 @@ import re
 try:
     from playwright.sync_api import Browser
 
-    from rehearsal.browser import Visitor, chromium
+    from rehearsal.people.browser import Reader, chromium
 except ImportError as missing:
     raise SystemExit(f"The story `browser` needs what `scripts/install test` brings: {missing}.") from missing
 
+from rehearsal.sandbox.wait import eventually
 from rehearsal.story import HEADSCALE, UI, Story
-from rehearsal.wait import eventually
 
 PAGES = f"https://{UI}/web"
 HEADINGS = {
@@ -36,7 +36,7 @@ DOCUMENTATION_NETWORK = "192.0.2.0/24"
 
 
 class InTheBrowser(Story):
-    """What a person does in the web interface, and what its pages must not be made to do."""
+    """A person's work in the web interface, and attacks on its pages."""
 
     def tell(self) -> None:
         self.up()
@@ -56,7 +56,7 @@ class InTheBrowser(Story):
         with self.report.step("each page is served with one policy, which names all their scripts' hashes") as line:
             hashes, policies = set(), set()
             for name in ("", *HEADINGS):
-                with Visitor(browser) as visitor:
+                with Reader(browser) as visitor:
                     page = visitor.page.goto(f"{PAGES}/{name}")
                     assert page and page.status == 200, page
                     hashes |= {script_hash(script) for script in SCRIPT.findall(page.text())}
@@ -69,7 +69,7 @@ class InTheBrowser(Story):
     def deep_links(self, browser: Browser) -> None:
         with self.report.step("every page renders when it is opened first; the policy refuses nothing") as line:
             for name, heading in {"": "User View", **HEADINGS}.items():
-                with Visitor(browser) as visitor:
+                with Reader(browser) as visitor:
                     visitor.page.goto(f"{PAGES}/{name}")
                     visitor.sees(heading)
                     assert visitor.refused == []
@@ -77,10 +77,8 @@ class InTheBrowser(Story):
                     assert unexpected == [], unexpected
             line.note = "/web/, " + ", ".join(HEADINGS)
 
-    # -- the key ------------------------------------------------------------------------------------------------
-
     def key(self, browser: Browser) -> None:
-        with Visitor(browser) as visitor:
+        with Reader(browser) as visitor:
             with self.report.step("a wrong key is told"):
                 self.enter(visitor, self.outputs["apiKey"][:-1])
                 visitor.page.goto(f"{PAGES}/users.html")
@@ -97,19 +95,19 @@ class InTheBrowser(Story):
                     visitor.sees(heading)
                 assert (visitor.errors, visitor.refused) == ([], [])
 
-    def enter(self, visitor: Visitor, key: str) -> None:
+    def enter(self, visitor: Reader, key: str) -> None:
         visitor.page.goto(f"{PAGES}/settings.html")
         visitor.sees("Server Settings")
         visitor.page.get_by_placeholder("****").fill(key)
         visitor.page.get_by_role("button", name="Test Server Settings").click()
 
-    def reads_users(self, visitor: Visitor) -> str:
+    def reads_users(self, visitor: Reader) -> str:
         for user in self.outputs["users"]:
             visitor.reads(f": {user}")
         return ", ".join(self.outputs["users"])
 
     def new_user(self, browser: Browser) -> None:
-        with self.report.step("a user that `pulumi up` creates is shown") as line, Visitor(browser) as visitor:
+        with self.report.step("a user that `pulumi up` creates is shown") as line, Reader(browser) as visitor:
             self.enter(visitor, self.outputs["apiKey"])
             visitor.reads("Edit API Key")
             self.world.stack.set("users", *self.outputs["users"], "guest", as_list=True)
@@ -118,13 +116,11 @@ class InTheBrowser(Story):
             visitor.page.goto(f"{PAGES}/users.html")
             line.note = self.reads_users(visitor)
 
-    # -- limits and caches --------------------------------------------------------------------------------------
-
     def two_at_once(self, browser: Browser) -> None:
         with (
             self.report.step("two browsers behind one address that open it at once are served in full") as line,
-            Visitor(browser) as one,
-            Visitor(browser) as other,
+            Reader(browser) as one,
+            Reader(browser) as other,
         ):
             for visitor in (one, other):
                 visitor.does("visit.js", f"{PAGES}/users.html")
@@ -138,7 +134,7 @@ class InTheBrowser(Story):
             assert rejected == [], rejected
             line.note = f"also as {len(statuses)} requests in one moment"
 
-    def open(self, visitor: Visitor) -> None:
+    def open(self, visitor: Reader) -> None:
         visitor.page.goto(f"{PAGES}/users.html")
         visitor.sees("User View")
         visitor.page.wait_for_load_state("networkidle")
@@ -146,7 +142,7 @@ class InTheBrowser(Story):
     def reload(self, browser: Browser) -> None:
         with (
             self.report.step("a reload asks for the page and for what changes only") as line,
-            Visitor(browser) as visitor,
+            Reader(browser) as visitor,
         ):
             before = self.requests()
             self.open(visitor)
@@ -159,15 +155,13 @@ class InTheBrowser(Story):
             line.note = f"{opened} requests to open it, {again} to reload it"
 
     def requests(self) -> int:
-        return int(self.world.console("grep", "--count", "/web/\\|/api/", "/var/log/nginx/access.log"))
-
-    # -- what must not work -------------------------------------------------------------------------------------
+        return int(self.world.host.run("grep", "--count", "/web/\\|/api/", "/var/log/nginx/access.log"))
 
     def intruder(self, browser: Browser) -> None:
         elsewhere = f"https://{HEADSCALE}"
         with (
             self.report.step("a script in the page can load, run, send and post nothing") as line,
-            Visitor(browser) as visitor,
+            Reader(browser) as visitor,
         ):
             self.open(visitor)
             visitor.does("intruder.js", elsewhere)
@@ -175,21 +169,24 @@ class InTheBrowser(Story):
             assert not [url for _, url in visitor.answers if url.startswith(elsewhere)], visitor.answers
             line.note = f"{len(refused)} directives"
 
-    def directives(self, visitor: Visitor) -> set[str]:
+    def directives(self, visitor: Reader) -> set[str]:
         # Events arrive while playwright is asked something.
         visitor.page.title()
-        found = {refusal.split()[0] for refusal in visitor.refused}
-        assert found == REFUSED_TO_AN_INTRUDER, f"refused: {found}"
-        return found
+        matches = {refusal.split()[0] for refusal in visitor.refused}
+        assert matches == REFUSED_TO_AN_INTRUDER, f"refused: {matches}"
+        return matches
 
     def frame(self, browser: Browser) -> None:
-        with self.report.step("no other page can show it in a frame"), Visitor(browser) as visitor:
+        with self.report.step("no other page can show it in a frame"), Reader(browser) as visitor:
             visitor.does("framed.js", f"{PAGES}/users.html")
             (frame,) = visitor.page.frames[1:]
             assert frame.url.startswith("chrome-error:"), f"the frame shows {frame.url}"
 
     def other_network(self, browser: Browser) -> None:
-        with self.report.step("outside of uiAllowedNetworks there is no page and no API"), Visitor(browser) as visitor:
+        with (
+            self.report.step("outside of uiAllowedNetworks neither pages nor the API are served"),
+            Reader(browser) as visitor,
+        ):
             self.world.stack.set("uiAllowedNetworks", DOCUMENTATION_NETWORK, as_list=True)
             self.world.stack.up()
             answer = visitor.page.goto(f"{PAGES}/users.html")
@@ -200,7 +197,7 @@ class InTheBrowser(Story):
         with self.report.step("all of this with the pages of headscale-ui's release") as line:
             if not self.world.prepared.has_ui_release:
                 line.verdict = "not run"
-                line.note = "it cannot be downloaded here; pages of ours with the same traits were served"
+                line.note = "it cannot be downloaded here; stand-in pages with the same traits were served"
 
 
 def script_hash(script: str) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rehearsal.sandbox.wait import eventually
 from rehearsal.stories.main import assert_untouched
 from rehearsal.story import HEADSCALE, UI, Story
-from rehearsal.wait import eventually
 
 NAMES = (HEADSCALE, UI)
 # The authority's questions are refused.
@@ -38,7 +38,7 @@ class Certificates(Story):
             states = {order: self.state(order) for order in ORDERS}
             assert states == {order: "failed" if order == FIRST else "inactive" for order in ORDERS}, states
             # As each switch does.
-            self.world.console("systemctl", "reset-failed")
+            self.world.host.run("systemctl", "reset-failed")
             begin = time.monotonic()
             self.wait(expect=0)
             line.note = f"{time.monotonic() - begin:.1f} s after the failure"
@@ -62,31 +62,31 @@ class Certificates(Story):
     def renewed(self) -> None:
         with self.report.step("a renewed certificate is served without a deploy"):
             before = self.served(HEADSCALE)
-            self.world.console("sh", "-c", f"rm -rf /var/lib/acme/.lego/{HEADSCALE}/certificates")
-            self.world.console("systemctl", "start", ORDERS[0])
+            self.world.host.run("sh", "-c", f"rm -rf /var/lib/acme/.lego/{HEADSCALE}/certificates")
+            self.world.host.start(ORDERS[0])
             eventually(lambda: self.served(HEADSCALE)["serialNumber"] != before["serialNumber"], "the new one", 20)
 
     def forget(self) -> None:
-        """As on a server that has never had a certificate but its own; an authority asks a known account less."""
-        self.world.console("sh", "-c", "rm -rf /var/lib/acme/.lego/*/* /var/lib/acme/*/acme-success")
-        self.world.console("systemctl", "stop", "acme-account-*.target")
+        """Make the server one that has never had a certificate but its own; an authority asks a known account less."""
+        self.world.host.run("sh", "-c", "rm -rf /var/lib/acme/.lego/*/* /var/lib/acme/*/acme-success")
+        self.world.host.stop("acme-account-*.target")
 
     def order(self) -> None:
-        self.world.machines.run(self.world.server_id, ["systemctl", "start", *ORDERS], timeout=120)
+        self.world.host.attempt(["systemctl", "start", *ORDERS], timeout=120)
 
     def wait(self, expect: int) -> str:
-        """What the product's own script says that waits for both certificates."""
+        """The output of the product's own script that waits for both certificates."""
         script = ["sh", "/etc/nixos/remote/certificates.sh"]
         names = json.dumps({"names": NAMES})
-        run = self.world.machines.run(self.world.server_id, script, text=names, timeout=320)
+        run = self.world.host.attempt(script, text=names, timeout=320)
         assert run.returncode == expect, run.stdout + run.stderr
         return run.stdout + run.stderr
 
     def state(self, unit: str) -> str:
-        return self.world.console("systemctl", "show", "-P", "ActiveState", unit)
+        return self.world.host.show(unit, "ActiveState")
 
     def served(self, name: str) -> dict[str, Any]:
-        """What NGINX shows to a stranger, as Python reads it."""
+        """The certificate that NGINX shows to a stranger, as Python reads it."""
         with (
             socket.create_connection((name, 443), timeout=10) as plain,
             self.trust().wrap_socket(plain, server_hostname=name) as tls,
@@ -95,8 +95,8 @@ class Certificates(Story):
 
     @contextmanager
     def closed(self) -> Iterator[None]:
-        self.world.console("sh", "-c", f"echo '{CLOSED}' | nft -f -")
+        self.world.host.run("sh", "-c", f"echo '{CLOSED}' | nft -f -")
         try:
             yield
         finally:
-            self.world.console("nft", "delete", "table", "inet", "closed")
+            self.world.host.run("nft", "delete", "table", "inet", "closed")

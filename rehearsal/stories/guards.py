@@ -1,4 +1,4 @@
-"""The guards of the host: who guesses or floods is banned for a while, and nobody else is, whoever shares his address.
+"""The guards of the host: an address that guesses or floods is banned for a while, and no other one.
 
 Ban times are shortened at the server's console, as an operator could; how often is too often is the product's own.
 """
@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from rehearsal.devices import Device
-from rehearsal.keys import ssh_key
-from rehearsal.network import OPERATOR, Customer
-from rehearsal.processes import check
+from rehearsal.internet.network import OPERATOR, Customer
+from rehearsal.operator.keys import ssh_key
+from rehearsal.people.devices import Device
+from rehearsal.people.visitor import Visitor, visitor
+from rehearsal.sandbox.processes import check
+from rehearsal.sandbox.wait import eventually
 from rehearsal.story import HEADSCALE, JOIN_TIMEOUT, UI, Story
-from rehearsal.visitor import Visitor, visitor
-from rehearsal.wait import eventually
 
 STRANGER = Customer("stranger", "198.51.100.66", "2001:db8:1::66")
 NEIGHBOUR = Customer("neighbour", "198.51.100.67", "2001:db8:2::67")
@@ -73,41 +73,39 @@ class Guards(Story):
         """Somebody at the device's home, who shares its public address."""
         return Visitor(self.world.ca_bundle, f"dev-{device.name}")
 
-    # -- what is seen -------------------------------------------------------------------------------------------
-
     def client(self, *argv: str) -> str:
-        return self.world.console("fail2ban-client", *argv)
+        return self.world.host.run("fail2ban-client", *argv)
 
     def banned(self, jail: str) -> dict[str, int]:
         """The banned addresses with how long each is banned, in seconds."""
         lines = self.client("get", jail, "banip", "--with-time").splitlines()
-        return {found[1]: int(found[2]) for line in lines if (found := re.match(r"(\S+)\s.* \+ (\d+) = ", line))}
+        return {match[1]: int(match[2]) for line in lines if (match := re.match(r"(\S+)\s.* \+ (\d+) = ", line))}
 
     def await_ban(self, jail: str, *addresses: str) -> dict[str, int]:
         def look() -> dict[str, int]:
-            found = self.banned(jail)
-            assert set(addresses) <= found.keys(), f"{jail} holds {sorted(found)}"
-            return found
+            bans = self.banned(jail)
+            assert set(addresses) <= bans.keys(), f"{jail} holds {sorted(bans)}"
+            return bans
 
         return eventually(look, f"{jail} to ban {', '.join(addresses)}", NOTICE)
 
     def await_end(self, jail: str, *addresses: str) -> None:
         def look() -> bool:
-            found = set(addresses) & self.banned(jail).keys()
-            assert not found, f"{jail} still holds {sorted(found)}"
+            bans = set(addresses) & self.banned(jail).keys()
+            assert not bans, f"{jail} still holds {sorted(bans)}"
             return True
 
         eventually(look, f"{jail} to let {', '.join(addresses)} go", LONGEST + NOTICE)
 
     def has_open(self, who: Visitor, ports: set[int], *addresses: str) -> None:
-        """Whether exactly these ports are open to somebody, soon: fail2ban lists a ban before nft has it."""
+        """True where exactly these ports are open to somebody, soon: fail2ban lists a ban before nft has it."""
 
         name = who.place or "the operator"
 
         def look() -> bool:
             for address in addresses or self.addresses:
-                found = {port for port in (22, *WEB) if who.reaches(address, port)}
-                assert found == ports, f"{name} reaches {sorted(found)} of {address}"
+                matches = {port for port in (22, *WEB) if who.reaches(address, port)}
+                assert matches == ports, f"{name} reaches {sorted(matches)} of {address}"
             return True
 
         eventually(look, f"{name} to reach {sorted(ports)}", NOTICE)
@@ -126,15 +124,11 @@ class Guards(Story):
         finally:
             self.client("set", jail, "bantime", usual)
 
-    # -- the firewall -------------------------------------------------------------------------------------------
-
     def closed(self, stranger: Visitor) -> None:
         with self.report.step("a stranger reaches TCP 80 and 443, and SSH only who is in an admin network") as line:
             self.has_open(stranger, {*WEB})
             self.has_open(Visitor(self.world.ca_bundle), {22, *WEB}, self.addresses[0])
             line.note = ", ".join(self.addresses)
-
-    # -- the limits ---------------------------------------------------------------------------------------------
 
     def limits(self, laptop: Device, office: Device, stranger: Visitor, neighbour: Visitor, sibling: Visitor) -> None:
         ipv4, ipv6 = self.addresses
@@ -168,8 +162,6 @@ class Guards(Story):
         with self.report.step("devices go on meanwhile") as line:
             assert pings.lost == 0, f"{pings.lost} of {pings.sent} pings were lost"
             line.note = f"{pings.sent} pings between the devices, none lost"
-
-    # -- the API ------------------------------------------------------------------------------------------------
 
     def old_key(self, neighbour: Visitor, sibling: Visitor) -> None:
         with self.report.step("a request without a key is refused, and counts for no guess") as line:
@@ -215,17 +207,15 @@ class Guards(Story):
             return list(pool.map(guess, guessers))
 
     def rotate(self) -> None:
-        """What nixpkgs' logrotate does to nginx's log."""
-        self.world.console("mv", "/var/log/nginx/access.log", "/var/log/nginx/access.log.1")
-        self.world.console("sh", "-c", "kill -USR1 $(cat /run/nginx/nginx.pid)")
+        """Rotate nginx's log as nixpkgs' logrotate does."""
+        self.world.host.run("mv", "/var/log/nginx/access.log", "/var/log/nginx/access.log.1")
+        self.world.host.run("sh", "-c", "kill -USR1 $(cat /run/nginx/nginx.pid)")
 
     def all_online(self) -> bool:
-        nodes = json.loads(self.world.console("headscale", "nodes", "list", "--output", "json"))
+        nodes = self.world.headscale.nodes()
         offline = [node["name"] for node in nodes if not node.get("online")]
         assert not offline, f"offline: {offline}"
         return True
-
-    # -- the operator -------------------------------------------------------------------------------------------
 
     def operator(self) -> None:
         operator, ipv4 = Visitor(self.world.ca_bundle), self.addresses[0]
@@ -241,11 +231,9 @@ class Guards(Story):
             )
 
     def ignored(self, jail: str, address: str) -> int:
-        """How many of an address's failures the jail saw and did not count."""
-        journal = self.world.console("journalctl", "--boot", "--unit", "fail2ban", "--output", "cat")
+        """The number of an address's failures that the jail saw and did not count."""
+        journal = self.world.host.run("journalctl", "--boot", "--unit", "fail2ban", "--output", "cat")
         return len(re.findall(rf"\[{jail}\] Ignore {re.escape(address)} by ip", journal))
-
-    # -- SSH ----------------------------------------------------------------------------------------------------
 
     def logins(self, stranger: Visitor, neighbour: Visitor) -> None:
         with self.report.step("without admin networks anybody reaches SSH"):
@@ -274,20 +262,17 @@ class Guards(Story):
 
     def reboot(self, stranger: Visitor) -> None:
         with self.report.step("a ban outlives a reboot of the server, and ends when the operator says so") as line:
-            before = self.boot_id()
+            before = self.world.host.boot_id()
             self.world.machines.reboot(self.world.server_id)
-            eventually(lambda: self.boot_id() != before, "the server to come back", JOIN_TIMEOUT)
+            eventually(lambda: self.world.host.boot_id() != before, "the server to come back", JOIN_TIMEOUT)
             banned = self.await_ban(SSHD, STRANGER.ipv4, str(STRANGER.ipv6))
             self.has_open(stranger, {*WEB})
             line.note = ", ".join(sorted(banned))
             self.client("set", SSHD, "unbanip", STRANGER.ipv4, str(STRANGER.ipv6))
             self.has_open(stranger, {22, *WEB})
 
-    def boot_id(self) -> str:
-        return self.world.console("cat", "/proc/sys/kernel/random/boot_id")
-
 
 def public_address(device: Device) -> str:
-    """What the device's router has on the internet's side."""
+    """The address of the device's router on the internet."""
     (link,) = json.loads(check(["ip", "-n", f"nat-{device.name}", "-json", "-4", "address", "show", "wan"]))
     return str(link["addr_info"][0]["local"])

@@ -3,20 +3,21 @@
 Not cut off here: what is being created at Hetzner and Cloudflare.
 """
 
-import json
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
+from rehearsal.sandbox.wait import eventually
 from rehearsal.stories.main import assert_untouched
 from rehearsal.story import JOIN_TIMEOUT, Story
-from rehearsal.wait import eventually
 
 CHANGE = ("nixos-push", "nixos-deploy", "nixos-confirm")
 FIRST = ("nixos-convert", "nixos-booted", "nixos-keys", *CHANGE, "headscale-certificates")
 AT_ONCE = ("headscale-former-users", "headscale-api-key", "headscale-admin-preauth-key")
 KILLED = -signal.SIGKILL
+# /bin, /dev and /etc have been moved, and the rest of Debian has not.
+AMID_THE_MOVES = 6
 # A deploy that nobody confirms is rolled back after a minute.
 ROLLED_BACK = 120.0
 
@@ -40,8 +41,12 @@ class Interruptions(Story):
     def first_up(self) -> None:
         with self.report.step("the power fails while the server becomes NixOS"):
             self.power_fails_while(lambda: self.state_of("become-nixos.service") == "activating")
+        self.world.machines[self.world.server_id].power_fails_at = AMID_THE_MOVES
         for name in FIRST:
             self.lost_and_killed(name, roll_back=name == "nixos-deploy")
+        with self.report.step("the power failed while stage 1 moved Debian away, and the next boot did the rest"):
+            console = self.world.machines.console(self.world.server_id)
+            assert "finishing the lustration that was cut off" in console, console[-2000:]
         self.lost_and_killed(*AT_ONCE)
         self.ends_well()
         self.outputs = self.world.stack.outputs()
@@ -71,24 +76,18 @@ class Interruptions(Story):
     def ends_well(self) -> None:
         with self.report.step("the next `pulumi up` ends well: one user, one key, a clean preview") as line:
             line.note = f"{len(self.world.stack.up().changed())} resources changed"
-            users = json.loads(self.world.console("headscale", "users", "list", "--output", "json"))
+            users = self.world.headscale.users()
             assert [user["name"] for user in users] == ["admin"], users
-            keys = json.loads(self.world.console("headscale", "preauthkeys", "list", "--output", "json"))
+            keys = self.world.headscale.preauth_keys()
             valid = [key["id"] for key in keys if key["expiration"]["seconds"] > datetime.now(UTC).timestamp()]
             assert len(valid) == 1, keys
             assert_untouched(self.world.stack.preview("--expect-no-changes"))
 
     def reason(self) -> str:
-        return "" if self.deploying() else self.world.console("cat", "/var/lib/deployment/reason")
+        return "" if self.world.host.deploying() else self.world.host.rollback_reason()
 
     def state_of(self, unit: str) -> str:
-        return self.world.machines.run(self.world.server_id, ["systemctl", "is-active", unit]).stdout.strip()
-
-    def deploying(self, *states: str) -> str:
-        """The unit that deploys, if it is in one of these states."""
-        state = f"--state={','.join(states or ('activating', 'active'))}"
-        listed = self.world.console("systemctl", "list-units", "--plain", "--no-legend", state, "deploy-*.service")
-        return listed.split(" ")[0]
+        return self.world.host.attempt(["systemctl", "is-active", unit]).stdout.strip()
 
     # A change
 
@@ -100,7 +99,7 @@ class Interruptions(Story):
         for state, what in (("activating", "builds or activates"), ("active", "waits to be confirmed")):
             with self.report.step(f"the power fails while a deploy {what}"):
                 self.world.stack.set("extraRecords", f"{state}.ts.example.org 100.64.0.9", as_list=True)
-                self.power_fails_while(partial(self.deploying, state))
+                self.power_fails_while(partial(self.world.host.deploying, state))
             self.ends_well()
 
     def rotation(self) -> None:

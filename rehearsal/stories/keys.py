@@ -1,5 +1,5 @@
-"""What becomes of keys and users: pre-auth keys lost, spent, renewed; users renamed; the API key and its rotation; a
-server that is built anew from nothing."""
+"""The life of keys and users: pre-auth keys lost, spent, renewed; users renamed; the API key and its rotation; a
+server that is built again from nothing."""
 
 import json
 import re
@@ -7,12 +7,12 @@ import secrets
 from datetime import UTC, datetime
 from typing import Any
 
-from rehearsal.devices import Device
-from rehearsal.processes import Failed
-from rehearsal.stack import Outcome
+from rehearsal.operator.stack import Outcome
+from rehearsal.people.devices import Device
+from rehearsal.sandbox.processes import Failed
+from rehearsal.sandbox.wait import eventually
 from rehearsal.stories.main import assert_untouched
 from rehearsal.story import DEPLOY, HEADSCALE, JOIN_TIMEOUT, UI, Story
-from rehearsal.wait import eventually
 
 ALICE, BOB, ROBERT = (f"headscale-{user}-preauth-key" for user in ("alice", "bob", "robert"))
 RENAMED = {ALICE: "replace", BOB: "delete", ROBERT: "create", "headscale-former-users": "update"}
@@ -55,12 +55,10 @@ class Keys(Story):
             self.rebuilt(laptop)
         self.noise_key()
 
-    # -- secrets ------------------------------------------------------------------------------------------------
-
     def secrets_on_the_server(self) -> None:
         with self.report.step("the secrets lie below /run/secrets, each for its reader alone") as line:
-            for path, wanted in SECRET_FILES.items():
-                assert self.world.console("stat", "-L", "-c", "%U %a", path) == wanted, path
+            for path, expected in SECRET_FILES.items():
+                assert self.world.host.run("stat", "-L", "-c", "%U %a", path) == expected, path
             line.note = ", ".join(SECRET_FILES.values())
         with self.report.step("the state on the operator's disk holds none of the keys in clear") as line:
             line.note = f"{self.world.look_for_secrets(self.outputs)} secrets looked for"
@@ -69,13 +67,11 @@ class Keys(Story):
 
     def api_takes_the_key(self) -> None:
         ask = f"{BEARER} | curl -sS -o /dev/null -w '%{{http_code}}' -H @- {API}"
-        assert self.world.console("sh", "-c", ask) == "200"
+        assert self.world.host.run("sh", "-c", ask) == "200"
         assert self.api_is_open()
 
     def api_is_open(self) -> bool:
         return self.get(f"https://{UI}/api/v1/node", self.outputs["apiKey"])[0] == 200
-
-    # -- pre-auth keys ------------------------------------------------------------------------------------------
 
     def two_users(self, laptop: Device, phone: Device) -> None:
         with self.report.step("each user has a key of its own, with its end; a device joins as its key's user") as line:
@@ -93,12 +89,12 @@ class Keys(Story):
 
     def lost_keys(self) -> None:
         with self.report.step("a key revoked, another deleted on the server: the preview shows both, and why") as line:
-            self.world.console("headscale", "preauthkeys", "expire", "--id", self.recorded("alice"))
-            self.world.console("headscale", "preauthkeys", "delete", "--id", self.recorded("bob"))
-            seen = self.world.stack.preview("--diff")
-            assert seen.changed() == {ALICE: "replace", BOB: "replace"}, seen.changed()
+            self.world.headscale.expire_key(self.recorded("alice"))
+            self.world.headscale.delete_key(self.recorded("bob"))
+            outcome = self.world.stack.preview("--diff")
+            assert outcome.changed() == {ALICE: "replace", BOB: "replace"}, outcome.changed()
             reasons = [f"key {self.recorded(user)} was {how} on the server" for user, how in LOST.items()]
-            assert all(reason in seen.output for reason in reasons), seen.output
+            assert all(reason in outcome.output for reason in reasons), outcome.output
             line.note = ", ".join(reasons)
         with self.report.step("`pulumi up` makes two new ones, and the next preview is clean"):
             former = self.outputs["preauthKeys"]
@@ -108,20 +104,20 @@ class Keys(Story):
 
     def no_word(self) -> None:
         with self.report.step("while headscale does not answer, keys are unknown: a warning, and no new ones"):
-            self.world.console("systemctl", "stop", "headscale")
-            seen = self.world.stack.preview()
-            self.world.console("systemctl", "start", "headscale", "headscale-api-key")
-            assert not {ALICE, BOB} & set(seen.changed()), seen.changed()
-            assert "headscale does not answer on the server" in seen.output, seen.output
+            self.world.host.stop("headscale")
+            outcome = self.world.stack.preview()
+            self.world.host.start("headscale", "headscale-api-key")
+            assert not {ALICE, BOB} & set(outcome.changed()), outcome.changed()
+            assert "headscale does not answer on the server" in outcome.output, outcome.output
 
     def no_way_in(self) -> None:
         with self.report.step("a server that answers SSH only after its facts were to be read: no new keys either"):
-            self.world.console("systemd-run", "--quiet", "--on-active=30", "systemctl", "start", "sshd")
-            self.world.console("systemctl", "stop", "sshd")
+            self.world.host.run("systemd-run", "--quiet", "--on-active=30", "systemctl", "start", "sshd")
+            self.world.host.stop("sshd")
             planned = self.world.stack.preview().changed()
             assert planned == dict.fromkeys(DEPLOY, "update"), planned
             outcome = self.world.stack.up()
-            assert "reading the facts" in outcome.output, outcome.output
+            assert "could not be asked over SSH" in outcome.output, outcome.output
             assert outcome.changed() == dict.fromkeys(DEPLOY, "update"), outcome.changed()
             assert self.world.stack.outputs()["preauthKeys"] == self.outputs["preauthKeys"]
 
@@ -145,7 +141,7 @@ class Keys(Story):
         self.another_api_key()
         with self.report.step("a key that has expired by its time, too") as line:
             end = self.outputs["preauthKeysExpireAt"]["bob"]
-            eventually(lambda: self.world.console("date", "-u", "+%FT%TZ") > end, f"{end} on the server", 70)
+            eventually(lambda: self.world.host.run("date", "-u", "+%FT%TZ") > end, f"{end} on the server", 70)
             self.warns("the pre-auth key of bob is expired: `pulumi config set preauthKeySerial")
             line.note = end
 
@@ -162,23 +158,21 @@ class Keys(Story):
         return outcome
 
     def warns(self, words: str) -> None:
-        seen = self.world.stack.preview("--expect-no-changes")
-        assert words in seen.output, seen.output
+        outcome = self.world.stack.preview("--expect-no-changes")
+        assert words in outcome.output, outcome.output
 
     def renews(self, *keys: str) -> None:
         outcome = self.world.stack.up()
         assert outcome.changed() == dict.fromkeys(keys, "replace"), outcome.changed()
         self.outputs = self.world.stack.outputs()
 
-    # -- users --------------------------------------------------------------------------------------------------
-
     def renamed_user(self, laptop: Device, phone: Device) -> None:
         self.world.stack.set("users", "alice", "robert", as_list=True)
         with self.report.step("a user renamed in the list: the preview says what happens to the former one") as line:
-            seen = self.world.stack.preview()
-            words = "headscale:users does not name bob any more: `pulumi up` expires its pre-auth key"
-            assert words in seen.output, seen.output
-            assert "the user stays, with its nodes (1)" in seen.output, seen.output
+            result = self.world.stack.preview()
+            words = "headscale:users no longer names bob: `pulumi up` expires its pre-auth key"
+            assert words in result.output, result.output
+            assert "the user stays, with its nodes (1)" in result.output, result.output
             line.note = "bob stays, with its node"
         with self.report.step("`pulumi up` makes the new one; node and user stay, and its key is refused") as line:
             former = self.outputs["preauthKeys"]["bob"]
@@ -191,8 +185,6 @@ class Keys(Story):
                 line.note = self.refused(stranger, former)
         with self.report.step("after it the preview is clean, and speaks of bob no more"):
             assert "bob" not in self.world.stack.preview("--expect-no-changes").output
-
-    # -- the API key --------------------------------------------------------------------------------------------
 
     def another_api_key(self) -> None:
         with self.report.step(
@@ -217,15 +209,13 @@ class Keys(Story):
         self.outputs = self.world.stack.outputs()
         return ", ".join(sorted(unit for unit in before if before[unit] != after.get(unit)))
 
-    # -- the server ---------------------------------------------------------------------------------------------
-
     def lost_database(self) -> None:
         with self.report.step("a headscale that lost its database is given the API key again, and says so") as line:
             stopped = "systemctl stop headscale && rm /var/lib/headscale/db.sqlite*"
-            self.world.console("sh", "-c", f"{stopped} && systemctl start headscale")
+            self.world.host.run("sh", "-c", f"{stopped} && systemctl start headscale")
             eventually(self.api_is_open, "the API to take the key", 30)
-            journal = self.world.console("journalctl", "--unit", "headscale-api-key", "--output", "cat")
-            (line.note,) = re.findall(r".*its database is another", journal)
+            journal = self.world.host.journal("headscale-api-key")
+            (line.note,) = re.findall(r".*it has another database", journal)
 
     def rebuilt(self, laptop: Device) -> None:
         identity = self.identity()
@@ -246,11 +236,11 @@ class Keys(Story):
     def noise_key(self) -> None:
         path = "/run/secrets/headscale_noise_private_key"
         with self.report.step("headscale does not start without its noise key") as line:
-            self.world.console("mv", path, f"{path}.away")
-            self.world.console("sh", "-c", "! systemctl restart headscale")
-            state = self.world.console("sh", "-c", "systemctl is-active headscale || true")
-            self.world.console("mv", f"{path}.away", path)
-            self.world.console("systemctl", "start", "headscale", "headscale-api-key")
+            self.world.host.run("mv", path, f"{path}.away")
+            self.world.host.run("sh", "-c", "! systemctl restart headscale")
+            state = self.world.host.run("sh", "-c", "systemctl is-active headscale || true")
+            self.world.host.run("mv", f"{path}.away", path)
+            self.world.host.start("headscale", "headscale-api-key")
             assert state == "inactive", state
             line.note = "assertion failed"
         with self.report.step(
@@ -267,13 +257,11 @@ class Keys(Story):
             lambda: str(json.loads(self.get(f"https://{HEADSCALE}/key?v=130")[1])["publicKey"]), "its key", 30
         )
 
-    # -- devices ------------------------------------------------------------------------------------------------
-
     def join(self, device: Device, user: str, *flags: str) -> None:
         device.join(" ".join([join_command(self.outputs["preauthKeys"][user]), *flags]))
 
     def refused(self, device: Device, key: str) -> str:
-        """What the device's owner is told when the key does not join it."""
+        """The message to the device's owner when the key does not join it."""
         try:
             device.join(join_command(key))
         except Failed as failure:
@@ -283,7 +271,7 @@ class Keys(Story):
         raise AssertionError(f"{device.name} joined with a key that should be refused")
 
     def nodes(self) -> dict[str, dict[str, Any]]:
-        listed = json.loads(self.world.console("headscale", "nodes", "list", "--output", "json")) or []
+        listed = self.world.headscale.nodes()
         return {node["name"]: node for node in listed}
 
     def owners(self) -> dict[str, str]:
@@ -291,7 +279,7 @@ class Keys(Story):
 
     def recorded(self, user: str) -> str:
         """The id of the key that the server has on record for a user."""
-        return str(json.loads(self.world.console("cat", f"/var/lib/headscale-bootstrap/{user}"))["key"])
+        return str(json.loads(self.world.host.read(f"/var/lib/headscale-bootstrap/{user}"))["key"])
 
 
 def join_command(key: str) -> str:

@@ -12,20 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from rehearsal import image, stun
-from rehearsal.devices import Device
-from rehearsal.keys import public_key
+from rehearsal.operator.keys import public_key
+from rehearsal.operator.stack import Outcome
+from rehearsal.people import stun
+from rehearsal.people.devices import Device
 from rehearsal.report import Line
-from rehearsal.stack import Outcome
+from rehearsal.sandbox.wait import Gap, eventually, gaps
+from rehearsal.setup import image
 from rehearsal.story import DEPLOY, HEADSCALE, JOIN_TIMEOUT, UI, Story
-from rehearsal.wait import Gap, eventually, gaps
 from rehearsal.world import scan_host_key
 
 UNITS = ("headscale.service", "nginx.service", "sshd.service")
 
 
 class Main(Story):
-    """What a newcomer runs first."""
+    """The story that a newcomer runs first."""
 
     def tell(self) -> None:
         self.create()
@@ -46,8 +47,6 @@ class Main(Story):
             self.failed_confirm()
             self.there_and_back()
         self.destroy()
-
-    # -- create -------------------------------------------------------------------------------------------------
 
     def create(self) -> None:
         with self.report.step("`pulumi up` creates every resource, first user and key included") as line:
@@ -75,38 +74,36 @@ class Main(Story):
     def impostor_is_refused(self) -> str:
         """The address answers with a key that is not the stack's."""
         with self.world.other_host_key():
-            seen = self.world.stack.preview().output
-        assert "Host key is not trusted" in seen, seen
+            output = self.world.stack.preview().output
+        assert "Host key is not trusted" in output, output
         return "host key is not trusted"
 
     def became_nixos(self) -> str:
-        look = self.world.console
-        assert look("sh", "-c", ". /etc/os-release; echo $ID") == "nixos"
-        current = look("readlink", "-f", "/run/current-system")
-        assert current == look("readlink", "-f", "/nix/var/nix/profiles/system")
-        assert f"init={current}/init" in look("cat", "/boot/grub/grub.cfg"), "the boot default is another system"
-        assert look("sh", "-c", "ls -d /old-root 2>/dev/null || true") == "", "Debian's remains are still there"
+        host = self.world.host
+        assert "\nID=nixos\n" in host.read("/etc/os-release")
+        current = host.system("current")
+        assert current == host.boot_default()
+        assert f"init={current}/init" in host.read("/boot/grub/grub.cfg"), "the boot default is another system"
+        assert host.run("sh", "-c", "ls -d /old-root 2>/dev/null || true") == "", "Debian's remains are still there"
         late = self.world.dialled_late()
         gaps.append(Gap(what="NixOS answers SSH", waited=0.0, late=late))
         return f"{current[11:19]}...; it answered SSH {late:.1f} s before `pulumi up` dialled again"
 
     def units_run(self) -> str:
         for unit in UNITS:
-            assert self.world.console("systemctl", "is-active", unit) == "active", unit
-        version = self.world.console("headscale", "version")
+            assert self.world.host.run("systemctl", "is-active", unit) == "active", unit
+        version = self.world.headscale.version()
         assert image.pinned("headscale") in version, version
-        failed = self.world.console("systemctl", "list-units", "--failed", "--plain", "--no-legend")
+        failed = self.world.host.failed_units()
         assert failed == "", f"failed units: {failed}"
         return version.splitlines()[0]
-
-    # -- look ---------------------------------------------------------------------------------------------------
 
     def names_and_certificates(self) -> None:
         addresses = {self.outputs["serverIpv4"], self.outputs["serverIpv6"]}
         with self.report.step("both names resolve, as Cloudflare's records say") as line:
             for name in (HEADSCALE, UI):
-                found = {entry[4][0] for entry in socket.getaddrinfo(name, 443)}
-                assert found == addresses, f"{name} leads to {found}, not {addresses}"
+                matches = {entry[4][0] for entry in socket.getaddrinfo(name, 443)}
+                assert matches == addresses, f"{name} leads to {matches}, not {addresses}"
             line.note = ", ".join(sorted(addresses))
         with self.report.step("both names have certificates that pebble issued over HTTP-01") as line:
             line.note = ", ".join(sorted({self.issuer(name) for name in (HEADSCALE, UI)}))
@@ -120,7 +117,7 @@ class Main(Story):
         return str(next(value for ((key, value),) in certificate["issuer"] if key == "commonName"))
 
     def https(self) -> None:
-        with self.report.step("https answers with headscale's bodies; / and unknown paths are no blank pages"):
+        with self.report.step("https answers with headscale's bodies; / and unknown paths are not blank pages"):
             assert json.loads(self.get(f"https://{HEADSCALE}/health")[1]) == {"status": "pass"}
             assert "publicKey" in self.get(f"https://{HEADSCALE}/key?v=130")[1]
             assert self.get(f"https://{HEADSCALE}/no-such-path")[0] == 404
@@ -139,18 +136,16 @@ class Main(Story):
     def say_whose_page(self, line: Line) -> None:
         if not self.world.prepared.has_ui_release:
             line.verdict = "not run"
-            line.note = "the release of headscale-ui cannot be downloaded here; a page of ours is served in its place"
+            line.note = "the release of headscale-ui cannot be downloaded here; a stand-in page is served"
 
     def stun(self) -> None:
         with self.report.step("STUN answers on UDP 3478 to Tailscale's requests, and to no others") as line:
             address = self.outputs["serverIpv4"]
-            seen = stun.ask(address, stun.request(), timeout=5)
-            assert seen == "198.51.100.10", f"STUN saw us as {seen}"
+            mapped = stun.ask(address, stun.request(), timeout=5)
+            assert mapped == "198.51.100.10", f"STUN saw us as {mapped}"
             assert stun.ask(address, stun.request(software=b""), timeout=0.3) is None
             assert stun.ask(address, stun.request(fingerprint=False), timeout=0.3) is None
-            line.note = f"saw the operator as {seen}"
-
-    # -- devices ------------------------------------------------------------------------------------------------
+            line.note = f"saw the operator as {mapped}"
 
     def join(self, laptop: Device, *others: Device) -> None:
         with self.report.step("the output joinCommand joins a first device") as line:
@@ -159,17 +154,17 @@ class Main(Story):
         with self.report.step("the same key joins three more, at once; headscale lists all") as line:
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda device: device.join(self.outputs["joinCommand"]), others))
-            nodes = json.loads(self.world.console("headscale", "nodes", "list", "--output", "json"))
+            nodes = self.world.headscale.nodes()
             assert {node["name"] for node in nodes} == {device.name for device in (laptop, *others)}, nodes
             line.note = ", ".join(sorted(node["name"] for node in nodes))
         with self.report.step("`tailscale netcheck` on a device finds the server's DERP region and STUN") as line:
             line.note = self.netcheck(laptop)
 
     def netcheck(self, device: Device) -> str:
-        found = device.netcheck()
-        assert found["UDP"] is True, found
-        assert found["RegionLatency"], f"no region answers: {found}"
-        return f"region {found['PreferredDERP']}"
+        report = device.netcheck()
+        assert report["UDP"] is True, report
+        assert report["RegionLatency"], f"no region answers: {report}"
+        return f"region {report['PreferredDERP']}"
 
     def talk(self, laptop: Device, phone: Device) -> None:
         with self.report.step("a device pings another over its VPN addresses, IPv4 and IPv6") as line:
@@ -182,20 +177,18 @@ class Main(Story):
         with self.report.step("two easy NATs: the path becomes direct through STUN") as line:
             line.note = self.path_is(phone, laptop, "direct")
 
-    def path_is(self, device: Device, peer: Device, wanted: str) -> str:
+    def path_is(self, device: Device, peer: Device, expected: str) -> str:
         def look() -> str:
             path = device.path_to(peer)
-            assert path == wanted, f"the path is {path}"
+            assert path == expected, f"the path is {path}"
             return path
 
-        return eventually(look, f"a {wanted} path from {device.name} to {peer.name}", JOIN_TIMEOUT)
+        return eventually(look, f"a {expected} path from {device.name} to {peer.name}", JOIN_TIMEOUT)
 
     def relay(self, cafe: Device, train: Device) -> None:
         with self.report.step("the same NATs with UDP 3478 blocked: the server's DERP relays") as line:
             eventually(lambda: cafe.ping(train.addresses()[0]), "cafe pings train", JOIN_TIMEOUT)
             line.note = self.path_is(cafe, train, "relay")
-
-    # -- nothing, a change, a failure ---------------------------------------------------------------------------
 
     def nothing_changes(self) -> None:
         with self.report.step("a second `pulumi up` does nothing to any resource, and writes nothing on the host"):
@@ -226,20 +219,18 @@ class Main(Story):
             line.note = self.deploys_once(self.world.stack.up)
 
     def there_and_back(self) -> None:
-        with self.report.step("A -> B -> A: going back to what was confirmed before is a deploy too") as line:
+        with self.report.step("A -> B -> A: a return to what was confirmed before is a deploy too") as line:
             self.world.stack.set("extraRecords", "grafana.ts.example.org 100.64.0.9", as_list=True)
             there = self.deploys_once(self.world.stack.up)
             self.world.stack.set("extraRecords", as_list=True)
             line.note = f"{there}, {self.deploys_once(self.world.stack.up)}"
 
     def deploys_once(self, up: Callable[[], Outcome]) -> str:
-        before = self.world.deploys_begun()
+        before = self.world.host.deploys_begun()
         outcome = up()
         assert outcome.changed() == dict.fromkeys(DEPLOY, "update"), outcome.changed()
-        assert self.world.deploys_begun() == before + 1
+        assert self.world.host.deploys_begun() == before + 1
         return f"deploy {before + 1} confirmed as generation {self.world.stack.outputs()['generation']}"
-
-    # -- destroy ------------------------------------------------------------------------------------------------
 
     def destroy(self) -> None:
         with self.report.step("protected, neither Pulumi nor Hetzner deletes the server") as line:

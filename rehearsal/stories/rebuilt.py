@@ -19,7 +19,7 @@ class Rebuilt(Story):
             outcome = self.world.stack.up()
             self.outputs = self.world.stack.outputs()
             line.note = f"{len(outcome.changed())} resources changed"
-            assert self.world.deploys_begun() == 1
+            assert self.world.host.deploys_begun() == 1
         with self.report.step("  it serves, its key joins a device, and the preview is clean"):
             with self.world.device(f"device-{self.world.server_id}") as device:
                 device.join(self.outputs["joinCommand"])

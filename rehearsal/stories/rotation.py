@@ -7,20 +7,19 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
-from rehearsal import keys
-from rehearsal.edits import edited, open_for_edits
-from rehearsal.keys import StackSecrets, public_key
-from rehearsal.leaks import files_with
-from rehearsal.processes import Failed
-from rehearsal.stack import Outcome
-from rehearsal.stories.deploys import NO_SSH_PORT
+from rehearsal.operator import keys
+from rehearsal.operator.edits import laid_over, open_for_edits
+from rehearsal.operator.keys import StackSecrets, public_key
+from rehearsal.operator.leaks import files_with
+from rehearsal.operator.stack import Outcome
+from rehearsal.sandbox.processes import Failed
+from rehearsal.sandbox.wait import eventually
 from rehearsal.story import DEPLOY, JOIN_TIMEOUT, Story
-from rehearsal.wait import eventually
 
 ON_SERVER = ("boot", "etc", "home", "nix", "opt", "root", "run", "srv", "tmp", "var")
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 FORMER = {"deploy-key": "formerDeployKey", "host-key": "formerSshHostKey"}
-# Whatever logs in does so anew: it has another key, or expects another.
+# These log in again: with another key, or expecting another.
 COMMANDS = DEPLOY | {
     *("headscale-certificates", "headscale-api-key", "headscale-former-users"),
 }
@@ -41,8 +40,6 @@ class Rotation(Story):
         self.world.stack.destroy()
         assert self.world.leftovers() == self.world.unexpected() == []
 
-    # -- one command and an `up` each ---------------------------------------------------------------------------
-
     def one_by_one(self) -> None:
         server, headscale = self.world.server_id, self.headscale()
         self.rotates("deploy-key", SSH_KEYS | {"server-ssh-key": "replace"})
@@ -53,7 +50,7 @@ class Rotation(Story):
             assert (self.world.server_id, self.headscale()) == (server, headscale)
 
     def headscale(self) -> str:
-        return self.world.console("systemctl", "show", "-P", "MainPID", "headscale.service")
+        return self.world.host.main_pid("headscale.service")
 
     def rotates(self, key: str, changes: dict[str, str]) -> None:
         with self.report.step(f"`scripts/rotate {key}`, `pulumi up`: the server takes the new key") as line:
@@ -85,22 +82,22 @@ class Rotation(Story):
     def assert_nowhere(self, secrets: dict[str, str]) -> None:
         root = Path(f"/proc/{self.world.machines[self.world.server_id].leader()}/root")
         assert secrets
-        found = files_with(secrets, [root / name for name in ON_SERVER])
-        assert found == {}, found
+        leaks = files_with(secrets, [root / name for name in ON_SERVER])
+        assert leaks == {}, leaks
 
     def refused(self, **former: str) -> str:
         try:
             self.log_in(replace(self.world.secrets, **former))
         except Failed as error:
-            said = str(error).splitlines()[-1]
-            assert "Permission denied (publickey)" in said or "Host key verification failed" in said, error
-            return said.rpartition(": ")[2]
+            output = str(error).splitlines()[-1]
+            assert "Permission denied (publickey)" in output or "Host key verification failed" in output, error
+            return output.rpartition(": ")[2]
         raise AssertionError("the former key was taken")
 
     def opens_nothing(self, identity: str) -> str:
-        held = self.world.console("cat", "/var/lib/sops-nix/key.txt")
-        assert held == self.world.secrets.host_age_key, f"{len(held.splitlines())} identities"
-        assert self.world.stack.opens(held)
+        age_keys = self.world.host.read("/var/lib/sops-nix/key.txt")
+        assert age_keys == self.world.secrets.host_age_key, f"{len(age_keys.splitlines())} identities"
+        assert self.world.stack.opens(age_keys)
         assert not self.world.stack.opens(identity), "the former key opens the SOPS file"
         return "the SOPS file is encrypted to another"
 
@@ -108,8 +105,8 @@ class Rotation(Story):
         with self.report.step("  and nothing is to do, with the former key still configured or not") as line:
             self.assert_nothing_to_do()
             if former := FORMER.get(key):
-                said = self.world.stack.preview().output
-                assert f"`pulumi config rm headscale:{former}` forgets" in said, said
+                output = self.world.stack.preview().output
+                assert f"`pulumi config rm headscale:{former}` removes" in output, output
                 self.world.stack.unset(former)
                 self.assert_nothing_to_do()
                 line.note = f"headscale:{former}"
@@ -119,8 +116,6 @@ class Rotation(Story):
         for outcome in (self.world.stack.preview("--expect-no-changes"), self.world.stack.up()):
             assert outcome.changed() == {}, outcome.changed()
         assert self.world.host_snapshot() == before
-
-    # -- ended in the middle ------------------------------------------------------------------------------------
 
     def interrupted(self) -> None:
         with self.report.step("both SSH keys, and the server has the new host key but not the new deploy key") as line:
@@ -137,13 +132,13 @@ class Rotation(Story):
             line.note = self.completes(self.world.stack.up)
 
     def give_host_key(self) -> None:
-        self.world.machines.run(self.world.server_id, ["tee", HOST_KEY], text=self.world.secrets.ssh_host_key)
+        self.world.host.attempt(["tee", HOST_KEY], text=self.world.secrets.ssh_host_key)
         public = public_key(self.world.secrets.ssh_host_key)
-        self.world.machines.run(self.world.server_id, ["tee", f"{HOST_KEY}.pub"], text=public)
-        self.world.console("systemctl", "restart", "sshd.service")
+        self.world.host.attempt(["tee", f"{HOST_KEY}.pub"], text=public)
+        self.world.host.restart("sshd.service")
 
     def shows_new_host_key(self) -> bool:
-        scan = self.world.console("ssh-keyscan", "-t", "ed25519", "127.0.0.1")
+        scan = self.world.host.run("ssh-keyscan", "-t", "ed25519", "127.0.0.1")
         return public_key(self.world.secrets.ssh_host_key) in scan
 
     def killed_when(self, fact: Callable[[], bool]) -> None:
@@ -163,21 +158,19 @@ class Rotation(Story):
         self.assert_nothing_to_do()
         return pings()
 
-    # -- a deploy that goes back --------------------------------------------------------------------------------
-
     def not_confirmed(self) -> None:
         former = self.world.secrets
-        with self.report.step("all three keys, and a deploy that nobody can confirm: it goes back") as line:
+        with self.report.step("all three keys, and a deploy that cannot be confirmed: it is rolled back") as line:
             for key in ("deploy-key", "host-key", "age-key"):
                 self.rotate(key)
-            with edited(*NO_SSH_PORT), self.pinging() as pings:
-                assert "nobody came" in self.world.stack.up(expect=1).output
+            with laid_over("no-ssh-port"), self.pinging() as pings:
+                assert "not confirmed: no new SSH connection" in self.world.stack.up(expect=1).output
             self.takes_either_deploy_key(former)
             line.note = pings()
         with self.report.step("  and a reboot: the system of before opens its secrets, and has a way in") as line:
-            before = self.boot_id()
+            before = self.world.host.boot_id()
             self.world.machines.reboot(self.world.server_id)
-            eventually(lambda: self.boot_id() != before and self.serves(), "headscale after the reboot", 60)
+            eventually(lambda: self.world.host.boot_id() != before and self.serves(), "headscale after the reboot", 60)
             self.takes_either_deploy_key(former)
         with self.report.step("  and the next `pulumi up` deploys") as line:
             line.note = self.completes(self.world.stack.up)
@@ -187,9 +180,6 @@ class Rotation(Story):
     def takes_either_deploy_key(self, former: StackSecrets) -> None:
         self.log_in()
         self.log_in(replace(self.world.secrets, deploy_key=former.deploy_key))
-
-    def boot_id(self) -> str:
-        return self.world.console("cat", "/proc/sys/kernel/random/boot_id")
 
     def serves(self) -> bool:
         return self.get("https://headscale.example.org/health")[0] == 200

@@ -13,15 +13,14 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from rehearsal import keys
-from rehearsal.edits import edited, open_for_edits
-from rehearsal.leaks import Shown, Watch, files_with, held
-from rehearsal.machines import CONSOLE
+from rehearsal.operator import keys
+from rehearsal.operator.edits import laid_over, open_for_edits
+from rehearsal.operator.leaks import Shown, Watch, files_with, held
+from rehearsal.sandbox.wait import eventually
+from rehearsal.server.machines import CONSOLE
 from rehearsal.story import Story
-from rehearsal.wait import eventually
 
 TALKATIVE = ("--diff", "--show-config", "--show-replacement-steps", "--show-sames")
-BAD_NIX = ("nginx.nix", "enable = true;", "enable = tru;")
 ON_SERVER = ("boot", "etc", "home", "nix", "old-root", "opt", "root", "run", "srv", "tmp", "var")
 # What holds a secret on the server, as it should: the pattern of its path, the secret, the mode.
 EXPECTED = (
@@ -83,7 +82,7 @@ class Secrets(Story):
         with self.joined("laptop"), self.report.step("a change, a deploy that fails, a new key of every kind"):
             self.world.stack.set("extraRecords", "grafana.ts.example.org 100.64.0.9", as_list=True)
             self.world.stack.up()
-            with edited(*BAD_NIX):
+            with laid_over("no-evaluation"):
                 self.world.stack.up(expect=1)
             self.renew_keys()
             self.world.stack.preview("--diff")
@@ -104,8 +103,8 @@ class Secrets(Story):
         self.secrets = self.known() | self.former
         for place in places:
             with self.report.step(f"no secret in {place.what}") as line:
-                found = place.look()
-                assert found == [], f"{len(found)} found: {found[:5]}"
+                leaked = place.look()
+                assert leaked == [], f"{len(leaked)} found: {leaked[:5]}"
                 line.note = f"{len(self.secrets)} secrets looked for"
 
     def each_leak_is_found(self, places: list[Place]) -> None:
@@ -114,9 +113,9 @@ class Secrets(Story):
                 self.report.step(f"a secret put into {place.what} is found") as line,
                 place.leak(self.secrets["API key"]),
             ):
-                found = place.look()
-                assert found, "nothing was found"
-                line.note = "; ".join(found[:3])
+                leaked = place.look()
+                assert leaked, "nothing was found"
+                line.note = "; ".join(leaked[:3])
 
     def known(self) -> dict[str, str]:
         """Every secret of the stack, or the part of it that no other text has, by name."""
@@ -134,8 +133,6 @@ class Secrets(Story):
             "passphrase": settings["PULUMI_CONFIG_PASSPHRASE"],
         }
 
-    # -- where to look ------------------------------------------------------------------------------------------
-
     def root(self) -> Path:
         return Path(f"/proc/{self.world.machines[self.world.server_id].leader()}/root")
 
@@ -150,8 +147,8 @@ class Secrets(Story):
         return [f"{path}: {name}" for path, name, _ in self.on_server() if expected_mode(path, name) is None]
 
     def in_modes(self) -> list[str]:
-        found = ((path, mode, expected_mode(path, name)) for path, name, mode in self.on_server())
-        return [f"{path}: {mode:o}" for path, mode, wanted in found if wanted is not None and mode & ~wanted]
+        matches = ((path, mode, expected_mode(path, name)) for path, name, mode in self.on_server())
+        return [f"{path}: {mode:o}" for path, mode, expected in matches if expected is not None and mode & ~expected]
 
     def in_journal(self) -> list[str]:
         # What somebody else put there need not be text.
@@ -170,8 +167,8 @@ class Secrets(Story):
         return self.shown("environment")
 
     def shown(self, what: str) -> list[str]:
-        found = {shown: names - exempt(shown) for shown, names in self.watch.found(self.secrets).items()}
-        return [f"{shown.side}: {sorted(names)}" for shown, names in found.items() if names and shown.what == what]
+        leaks = {shown: names - exempt(shown) for shown, names in self.watch.found(self.secrets).items()}
+        return [f"{shown.side}: {sorted(names)}" for shown, names in leaks.items() if names and shown.what == what]
 
     def in_state(self) -> list[str]:
         return named(files_with(self.secrets, [self.world.stack.directory / "state"]))
@@ -182,27 +179,25 @@ class Secrets(Story):
 
     def in_operators_files(self) -> list[str]:
         run = self.world.run
-        found = files_with(self.secrets, [run.path / name for name in ("logs", "pulumi", "stack", "tmp")])
-        return named({path: names for path, names in found.items() if not path.name.startswith("events-")})
-
-    # -- leaks --------------------------------------------------------------------------------------------------
+        leaked = files_with(self.secrets, [run.path / name for name in ("logs", "pulumi", "stack", "tmp")])
+        return named({path: names for path, names in leaked.items() if not path.name.startswith("events-")})
 
     @contextmanager
     def leak_into_file(self, secret: str) -> Iterator[None]:
-        self.world.machines.run(self.world.server_id, ["tee", "/tmp/leak"], text=f"key = {secret}\n")
-        self.world.console("nix-store", "--add", "/tmp/leak")
-        self.world.console("rm", "/tmp/leak")
+        self.world.host.attempt(["tee", "/tmp/leak"], text=f"key = {secret}\n")
+        self.world.host.run("nix-store", "--add", "/tmp/leak")
+        self.world.host.run("rm", "/tmp/leak")
         yield
 
     @contextmanager
     def leak_by_mode(self, _: str) -> Iterator[None]:
-        self.world.console("chmod", "0644", "/run/secrets/headscale_api_key")
+        self.world.host.run("chmod", "0644", "/run/secrets/headscale_api_key")
         yield
-        self.world.console("chmod", "0400", "/run/secrets/headscale_api_key")
+        self.world.host.run("chmod", "0400", "/run/secrets/headscale_api_key")
 
     @contextmanager
     def leak_into_journal(self, secret: str) -> Iterator[None]:
-        self.world.machines.run(self.world.server_id, ["systemd-cat"], text=f"using {secret}\n")
+        self.world.host.attempt(["systemd-cat"], text=f"using {secret}\n")
         eventually(self.in_journal, "the journal to be written", 5)
         yield
 
@@ -230,24 +225,23 @@ class Secrets(Story):
             Watch() as self.watch,
             subprocess.Popen(shell, stdin=subprocess.PIPE, env=CONSOLE | environment) as process,
         ):
-            eventually(lambda: any("server" in found for found in self.shown(what)), "the process to be seen", 10)
+            eventually(lambda: any("server" in leaked for leaked in self.shown(what)), "the process to be seen", 10)
             process.communicate(b"\n")
 
     @contextmanager
     def leak_into_state(self, secret: str) -> Iterator[None]:
-        """A person takes a secret for an ordinary value."""
-        self.world.stack.set("preauthKeySerial", secret)
-        self.world.stack.up()
+        """A copy of the state from before Pulumi knew the value as a secret."""
+        copy = self.world.stack.directory / "state" / "copy.json"
+        copy.write_text(secret)
         yield
-        self.world.stack.set("preauthKeySerial", "3")
+        copy.unlink()
 
     @contextmanager
     def leak_into_output(self, secret: str) -> Iterator[None]:
-        self.world.stack.printed.clear()
-        self.world.stack.set("preauthKeySerial", f"{secret}-again")
-        self.world.stack.preview("--diff")
+        """Something that a command prints of its own."""
+        self.world.stack.printed.append(f"{secret}\n")
         yield
-        self.world.stack.set("preauthKeySerial", "3")
+        self.world.stack.printed.remove(f"{secret}\n")
 
     @contextmanager
     def leak_into_operators_file(self, secret: str) -> Iterator[None]:
@@ -262,7 +256,7 @@ def expected_mode(path: str, secret: str) -> int | None:
 
 
 def exempt(shown: Shown) -> set[str]:
-    """What a process may show, because a person or Pulumi gives it in this way."""
+    """The secrets that a process may show, because a person or Pulumi gives it in this way."""
     if shown.side == "operator" and shown.what == "environment":
         return OPERATORS_OWN | (CONFIGURED if b"PULUMI_CONFIG=" in shown.text else set())
     if shown.side == "operator" and b"--auth-key" in shown.text:
@@ -270,5 +264,5 @@ def exempt(shown: Shown) -> set[str]:
     return set()
 
 
-def named(found: Mapping[Path, set[str]]) -> list[str]:
-    return [f"{path}: {', '.join(sorted(names))}" for path, names in found.items()]
+def named(leaked: Mapping[Path, set[str]]) -> list[str]:
+    return [f"{path}: {', '.join(sorted(names))}" for path, names in leaked.items()]

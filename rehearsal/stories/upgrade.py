@@ -6,13 +6,13 @@ The release is taken out of git's history, with its small nixpkgs. Python's pack
 import shutil
 from pathlib import Path
 
-from rehearsal import image
-from rehearsal.capsule import Run
-from rehearsal.processes import check
-from rehearsal.stack import PROGRAM
+from rehearsal.operator.stack import PROGRAM
+from rehearsal.sandbox.capsule import Run
+from rehearsal.sandbox.processes import check
+from rehearsal.sandbox.wait import eventually
+from rehearsal.setup import image
 from rehearsal.stories.main import assert_untouched
 from rehearsal.story import JOIN_TIMEOUT, Story
-from rehearsal.wait import eventually
 
 RELEASE = "eb785cd4bc49ff0debe06dbbb694d4fef1e59d06"
 # A clone may belong to another user than root.
@@ -42,14 +42,14 @@ class Upgrade(Story):
             tablet.join(self.outputs["joinCommand"])
 
     def upgrade(self) -> None:
-        deploys = self.world.deploys_begun()
+        deploys = self.world.host.deploys_begun()
         with self.report.step("`pulumi up` of today's program replaces nothing and deploys at most once") as line:
             self.world.stack.program = PROGRAM
             self.lay_nixpkgs()
             with self.pinging() as pings:
                 outcome = self.world.stack.up()
             assert set(outcome.changed().values()) <= {"create", "update"}, outcome.changed()
-            assert self.world.deploys_begun() <= deploys + 1
+            assert self.world.host.deploys_begun() <= deploys + 1
             line.note = f"{len(outcome.changed())} resources changed, {pings()}"
         with self.report.step("addresses, keys and users are those of before"):
             outputs = self.world.stack.outputs()
@@ -57,8 +57,9 @@ class Upgrade(Story):
             assert {name: outputs.get(name) for name in former} == former
 
     def lay_nixpkgs(self) -> None:
-        """Today's flake.lock names another nixpkgs."""
+        """Today's flake.lock names another nixpkgs, and inputs that the release had not."""
         place = self.world.machines[self.world.server_id].disk.root / image.PREFIX
+        shutil.copy(PROGRAM / "rehearsal/image/bin/nix", place / "bin/nix")
         for name in ("nixpkgs", "sops-nix"):
             shutil.rmtree(place / name)
             image.lay_nixpkgs(PROGRAM / "rehearsal" / name, place / name)

@@ -17,10 +17,12 @@
           changed = packages // {
             fetchFromGitHub = { tag, hash, ... }: fetch "headscale-${tag}" hash;
             fetchzip = { url, hash, ... }: fetch "ui-${baseNameOf (dirOf url)}" hash;
+            # Any version is the one that is there.
             buildGo126Module =
               arguments:
-              packages.buildGo126Module arguments
+              packages.headscale
               // {
+                inherit (arguments) version;
                 inherit (arguments) src;
                 goModules = fetch "modules-${arguments.version}" arguments.vendorHash;
               };
@@ -33,9 +35,15 @@
           };
         in
         changed;
+      legacyPackages = builtins.mapAttrs fetching small.legacyPackages;
     in
     {
-      inherit (small) lib;
-      legacyPackages = builtins.mapAttrs fetching small.legacyPackages;
+      inherit legacyPackages;
+      lib = small.lib // {
+        nixosSystem = import "${small}/nixos.nix" {
+          inherit (small) lib;
+          packages = system: legacyPackages.${system};
+        };
+      };
     };
 }

@@ -9,25 +9,25 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rehearsal.emulators.api import Api, ApiError, Json, Request, Response, Route, route
-from rehearsal.emulators.hetzner.catalog import IMAGES, LOCATIONS, SERVER_TYPES
+from rehearsal.emulators.hetzner.catalog import IMAGES, LOCATIONS, SERVER_TYPES, in_stock
 from rehearsal.emulators.hetzner.endpoints import Catalog
 from rehearsal.emulators.hetzner.firewalls import Firewalls
 from rehearsal.emulators.hetzner.lists import page
-from rehearsal.emulators.hetzner.machines import FirewallRule, Machines, NoMachines, ServerSpec
+from rehearsal.emulators.hetzner.machines import FirewallRule, Hypervisor, NoMachines, ServerSpec
 from rehearsal.emulators.hetzner.primary_ips import PrimaryIps
 from rehearsal.emulators.hetzner.project import Project
 from rehearsal.emulators.hetzner.resources import missing
 from rehearsal.emulators.hetzner.servers import Servers
 from rehearsal.emulators.hetzner.ssh_keys import SshKeys
 
-__all__ = ["FirewallRule", "Hetzner", "Machines", "NoMachines", "ServerSpec"]
+__all__ = ["FirewallRule", "Hetzner", "Hypervisor", "NoMachines", "ServerSpec"]
 
 
 class Hetzner(Api):
     prefix = "/v1"
     codes: ClassVar = {400: "json_error", 401: "unauthorized", 500: "server_error", 501: "not_implemented"}
 
-    def __init__(self, machines: Machines, token: str) -> None:
+    def __init__(self, machines: Hypervisor, token: str) -> None:
         super().__init__(token)
         self.project = Project(machines, self.lock)
 
@@ -50,7 +50,7 @@ class Hetzner(Api):
             Firewalls(project, project.firewalls),
             PrimaryIps(project, project.primary_ips),
             Catalog("locations", LOCATIONS),
-            Catalog("server_types", SERVER_TYPES),
+            Catalog("server_types", SERVER_TYPES, lambda kind: in_stock(kind, project.sold_out)),
             Catalog("images", IMAGES),
         )
         return [

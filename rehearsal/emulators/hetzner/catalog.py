@@ -1,10 +1,11 @@
-"""What Hetzner offers, as far as this project may choose it: locations, server types, system images.
+"""Hetzner's offer, as far as this project may choose it: locations, server types, system images.
 
 State of mid 2026: cx22 and its generation are gone; cx and cax are European. Not modelled: prices, ISOs,
-apps, snapshots, sold-out locations, deprecations.
+apps, snapshots, deprecations.
 """
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 
 from rehearsal.emulators.api import Json
 
@@ -67,6 +68,7 @@ def _server_type(
 SERVER_TYPES: Mapping[int, Json] = {
     server_type["id"]: server_type
     for server_type in (
+        _server_type(22, "cpx11", 2, 2, 40, "x86", ("ash", "hil", "sin")),
         _server_type(45, "cax11", 2, 4, 40, "arm", _EUROPE),
         _server_type(93, "cax21", 4, 8, 80, "arm", _EUROPE),
         _server_type(110, "cpx22", 2, 4, 80, "x86", (*_EUROPE, "ash", "hil", "sin")),
@@ -75,6 +77,14 @@ SERVER_TYPES: Mapping[int, Json] = {
         _server_type(116, "cx43", 8, 16, 160, "x86", _EUROPE),
     )
 }
+
+
+def in_stock(server_type: Json, sold_out: Mapping[tuple[str, str], bool]) -> Json:
+    """A server type as it is listed while some places have none; where the stock is not told, as if there were some."""
+    listed = deepcopy(server_type)
+    for offer in listed["locations"]:
+        offer["available"] = not sold_out.get((listed["name"], offer["name"]), False)
+    return listed
 
 
 def _image(id: int, flavor: str, version: str, architecture: str) -> Json:

@@ -1,6 +1,6 @@
-"""What all collections of the Hetzner API do alike: list, get, update, and tell of their actions."""
+"""The base of all collections of the Hetzner API: list, get, update, and tell of their actions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from rehearsal.emulators.api import Handler, Json, Request, Response, Route, only, route
@@ -16,20 +16,20 @@ R = TypeVar("R", bound=Resource)
 class Catalog:
     """A collection that nobody can change."""
 
-    def __init__(self, kind: str, items: Mapping[int, Json]) -> None:
-        self._kind, self._items = kind, items
+    def __init__(self, kind: str, items: Mapping[int, Json], shape: Callable[[Json], Json] = lambda item: item) -> None:
+        self._kind, self._items, self._shape = kind, items, shape
 
     def routes(self) -> Sequence[Route]:
         return [route("GET", f"/{self._kind}", self.list), route("GET", f"/{self._kind}/{{id}}", self.get)]
 
     def list(self, request: Request) -> Response:
-        return page(request, self._kind, self._items.values())
+        return page(request, self._kind, map(self._shape, self._items.values()))
 
     def get(self, request: Request, id: str) -> Response:
         singular = self._kind.removesuffix("s")
         if not id.isdigit() or int(id) not in self._items:
             raise missing(singular, id)
-        return Response({singular: self._items[int(id)]})
+        return Response({singular: self._shape(self._items[int(id)])})
 
 
 class Collection(Generic[R]):

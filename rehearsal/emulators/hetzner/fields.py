@@ -43,10 +43,10 @@ def existing(items: Mapping[int, R], reference: object, field: str) -> R:
     raise invalid(field, f"{reference!r} not found")
 
 
-def offered(items: Mapping[int, Json], reference: object, field: str, **wanted: str) -> Json:
+def offered(items: Mapping[int, Json], reference: object, field: str, **traits: str) -> Json:
     """The location, server type or image that a body refers to."""
     for item in items.values():
         named = str(item["id"]) == str(reference) or item["name"] == reference
-        if named and all(item[key] == value for key, value in wanted.items()):
+        if named and all(item[key] == value for key, value in traits.items()):
             return item
     raise invalid(field, f"{reference!r} is not offered")

@@ -92,9 +92,9 @@ class Firewalls(Collection[Firewall]):
         return Response(status=204)
 
     def _actions(self, command: str, item: Firewall) -> list[Json]:
-        """What was done to the firewall, and what that makes machines do."""
-        done: Action = self.project.actions.done(command, ("firewall", item.id))
-        return [action.json() for action in (done, *self.project.sync_firewalls())]
+        """The actions done to the firewall, and those that follow for machines."""
+        process: Action = self.project.actions.done(command, ("firewall", item.id))
+        return [action.json() for action in (process, *self.project.sync_firewalls())]
 
     def _targets(self, resources: Sequence[Json]) -> tuple[list[int], list[str]]:
         chosen = [self._target(resource) for resource in resources]

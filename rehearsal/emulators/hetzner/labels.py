@@ -31,6 +31,6 @@ def _term(text: str) -> Callable[[Labels], bool]:
     key = match["key"]
     if match["equal"] or match["member"]:
         values = {v.strip() for v in (match["values"] or match["value"] or "").split(",")}
-        wanted = match["equal"] in ("=", "==") or match["member"] == "in"
-        return lambda labels: (labels.get(key) in values) == wanted
+        expected = match["equal"] in ("=", "==") or match["member"] == "in"
+        return lambda labels: (labels.get(key) in values) == expected
     return lambda labels: (key in labels) != bool(match["absent"])

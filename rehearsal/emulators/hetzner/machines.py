@@ -1,4 +1,4 @@
-"""What the Hetzner emulator asks of the machines behind it.
+"""The interface from the Hetzner emulator to the machines behind it.
 
 Calls come one at a time, in the order of the API requests, from a thread of the emulator's own. An
 exception becomes the error of the action that the client waits for.
@@ -39,7 +39,7 @@ class FirewallRule:
     networks: tuple[str, ...]
 
 
-class Machines(Protocol):
+class Hypervisor(Protocol):
     def create(self, spec: ServerSpec) -> None:
         """Return when the machine has begun to boot."""
         ...

@@ -11,16 +11,18 @@ from collections.abc import Callable, Mapping
 
 from rehearsal.emulators.api import ApiError, Json
 from rehearsal.emulators.hetzner.actions import Action, Actions
-from rehearsal.emulators.hetzner.machines import FirewallRule, Machines, ServerSpec
+from rehearsal.emulators.hetzner.machines import FirewallRule, Hypervisor, ServerSpec
 from rehearsal.emulators.hetzner.resources import Firewall, PrimaryIp, Resource, Server, SshKey
 
 
 class Project:
-    def __init__(self, machines: Machines, lock: threading.RLock) -> None:
+    def __init__(self, machines: Hypervisor, lock: threading.RLock) -> None:
         self.servers: dict[int, Server] = {}
         self.ssh_keys: dict[int, SshKey] = {}
         self.firewalls: dict[int, Firewall] = {}
         self.primary_ips: dict[int, PrimaryIp] = {}
+        # By server type and location, whether the list of server types tells it.
+        self.sold_out: dict[tuple[str, str], bool] = {}
         self.actions = Actions(lock)
         self._machines = machines
         self._ids = itertools.count(1001)
@@ -145,10 +147,15 @@ class Project:
             raise ApiError(422, f"server {server.name} is {server.status}, not {needed}", "unsupported_error")
         return self._change(server, name, during, after, *(lambda step=step: step(id) for step in steps))
 
+    def require_stock(self, server_type: Json, location: Json) -> None:
+        if (server_type["name"], location["name"]) in self.sold_out:
+            raise ApiError(412, f"{server_type['name']} in {location['name']} is unavailable", "resource_unavailable")
+
     def change_type(self, server: Server, server_type: Json, upgrade_disk: bool) -> Action:
         """The machine starts again by itself; what runs it is the same machine as before."""
         require_unlocked(server)
         _require_off(server)
+        self.require_stock(server_type, server.location)
         if server_type["architecture"] != server.image["architecture"] or server_type["disk"] < server.disk:
             raise ApiError(422, f"{server_type['name']} does not fit {server.name}", "invalid_server_type")
         server.server_type = server_type

@@ -98,6 +98,7 @@ class Servers(Collection[Server]):
         image = fields.offered(IMAGES, body.get("image"), "image", architecture=server_type["architecture"])
         location = fields.offered(LOCATIONS, body.get("location") or "nbg1", "location")
         _require_offer(server_type, location)
+        self.project.require_stock(server_type, location)
         if not fields.flag(body, "start_after_create", default=True):
             raise NotModelled("start_after_create: false")
         keys = [fields.existing(self.project.ssh_keys, key, "ssh_keys") for key in body.get("ssh_keys") or []]

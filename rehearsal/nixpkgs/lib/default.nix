@@ -6,6 +6,7 @@ let
     elemAt
     filter
     fromJSON
+    fromTOML
     length
     listToAttrs
     map
@@ -61,7 +62,11 @@ let
       builtins.mapAttrs (_: v: if builtins.isAttrs v then lib.filterAttrsRecursive keep v else v) (
         lib.filterAttrs keep set
       );
+    fromHexString = text: (fromTOML "number = 0x${text}").number;
     unique = builtins.foldl' (seen: v: if builtins.elem v seen then seen else seen ++ [ v ]) [ ];
+    findFirst =
+      wanted: default: values:
+      builtins.head (filter wanted values ++ [ default ]);
     last = values: elemAt values (length values - 1);
 
     importJSON = path: fromJSON (readFile path);

@@ -70,6 +70,8 @@ let
     int = noun "signed integer" isInt;
     float = noun "floating point number" isFloat;
     unsigned = atom "unsigned integer, meaning >=0" null (v: isInt v && v >= 0);
+    # In nixpkgs its description is of one piece, and stands in parentheses beside others.
+    positive = atom "positive integer, meaning >0" null (v: isInt v && v > 0);
     port = noun "16 bit unsigned integer; between 0 and 65535 (both inclusive)" (
       v: isInt v && v >= 0 && v <= 65535
     );

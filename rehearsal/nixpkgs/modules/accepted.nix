@@ -23,6 +23,7 @@ in
   options = {
     boot = {
       growPartition = flag false;
+      initrd.postMountCommands = option types.lines "";
       initrd.systemd.enable = flag true;
       kernelParams = option (types.listOf kernelParameter) [ ];
       tmp.cleanOnBoot = flag false;

@@ -68,6 +68,7 @@ in
     environment.systemPackages = [
       pkgs.standardTools
       pkgs.nix
+      pkgs.grub2
       (pkgs.writeShellApplication {
         name = "nixos-version";
         text = "cat /run/current-system/nixos-version && echo";

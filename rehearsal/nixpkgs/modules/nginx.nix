@@ -144,6 +144,9 @@ let
         default upgrade;
         "" close;
       }
+      ${lib.optionalString (nginx.serverNamesHashBucketSize != null) ''
+        server_names_hash_bucket_size ${toString nginx.serverNamesHashBucketSize};
+      ''}
       client_max_body_size ${nginx.clientMaxBodySize};
       server_tokens off;
       ${nginx.commonHttpConfig}
@@ -166,6 +169,7 @@ in
     clientMaxBodySize = option types.str "10m";
     commonHttpConfig = lines;
     eventsConfig = lines;
+    serverNamesHashBucketSize = maybe types.positive;
     virtualHosts = option (types.attrsOf (types.submodule virtualHost)) { };
   };
 

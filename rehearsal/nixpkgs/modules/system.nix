@@ -46,6 +46,10 @@ in
       assertion = builtins.match "[0-9]{2}\\.[0-9]{2}" config.system.stateVersion != null;
       message = "${config.system.stateVersion} is an invalid value for 'system.stateVersion'; it must be in the format YY.MM";
     }
+    {
+      assertion = config.boot.initrd.systemd.enable -> config.boot.initrd.postMountCommands == "";
+      message = "systemd stage 1 does not support 'boot.initrd.postMountCommands'.";
+    }
   ];
   config.system.build.toplevel = pkgs.build {
     pname = "nixos-system-${config.networking.hostName}";
@@ -55,10 +59,13 @@ in
     etc = config.system.build.etc;
     sw = config.system.build.path;
     release = "${config.system.stateVersion}.rehearsal";
+    kernel = ../system/kernel;
     kernelParams = toString config.boot.kernelParams;
     inhibitors = builtins.toJSON config.system.switch.inhibitors;
+    initrd = config.boot.initrd.postMountCommands;
     passAsFile = [
       "description"
+      "initrd"
       "scripts"
     ];
     description = builtins.toJSON {

@@ -113,15 +113,9 @@ let
       // u.unitConfig
     );
 
-  runner =
-    name: kind: body:
-    pkgs.writeShellApplication {
-      name = "${name}-${kind}";
-      text = body;
-    };
   run =
     name: kind: body:
-    if body == "" then null else lib.getExe (runner name kind body);
+    if body == "" then null else "${pkgs.unitScript "${name}-${kind}" body}/bin/${name}-${kind}";
   always = with pkgs; [
     coreutils
     findutils

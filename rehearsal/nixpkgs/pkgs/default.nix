@@ -91,6 +91,7 @@ let
     findutils = debian "findutils" [ "findutils" ] "find";
     gnugrep = debian "gnugrep" [ "grep" ] "grep";
     gnused = debian "gnused" [ "sed" ] "sed";
+    grub2 = debian "grub2" [ "grub-common" ] "grub-editenv";
     iproute2 = debian "iproute2" [ "iproute2" ] "ip";
     jq = debian "jq" [ "jq" ] "jq";
     lego = debian "lego" [ "lego" ] "lego";
@@ -102,9 +103,13 @@ let
     python3 = debian "python3" [ "python3-minimal" "python3.13-minimal" ] "python3";
     sqlite = debian "sqlite" [ "sqlite3" ] "sqlite3";
     systemd = debian "systemd" [ "systemd" "systemd-sysv" "systemd-resolved" ] "systemctl";
+    tailscale.src = "/usr/lib/rehearsal/vendor/tailscale.com";
     nix = rehearsed "nix" "nix nix-env nix-store nix-collect-garbage";
     age = rehearsed "age" "age-keygen";
-    headscale = rehearsed "headscale" "headscale";
+    # As in nixos-26.05: another version than the pinned one.
+    headscale = rehearsed "headscale" "headscale" // {
+      version = "0.28.0";
+    };
     sops = rehearsed "sops" "sops";
 
     # What NixOS puts on PATH without being asked.
@@ -152,9 +157,17 @@ let
         name,
         text,
         runtimeInputs ? [ ],
+        runtimeEnv ? { },
       }:
+      packages.script name name runtimeInputs (
+        lib.concatStringsSep "" (lib.mapAttrsToList (variable: value: "export ${variable}='${value}'\n") runtimeEnv) + text
+      );
+    # A unit's script has a longer name in the store than on the disk, and nix takes 211 letters.
+    unitScript = name: packages.script "unit-script-${name}" name [ ];
+    script =
+      storeName: name: runtimeInputs: text:
       write {
-        inherit name;
+        name = storeName;
         executable = true;
         destination = "/bin/${name}";
         text = ''

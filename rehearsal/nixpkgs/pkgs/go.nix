@@ -1,4 +1,4 @@
-# Nothing is compiled: the program was built by the rehearsal's set-up; what the package does after that is done.
+# Nothing is compiled: the program was built by the rehearsal's set-up.
 { build }:
 {
   pname,
@@ -6,24 +6,15 @@
   src,
   vendorHash,
   subPackages ? [ ],
-  nativeBuildInputs ? [ ],
   ldflags ? [ ],
   doCheck ? true,
   postPatch ? "",
-  postInstall ? "",
   meta ? { },
   passthru ? { },
 }:
 build {
-  inherit
-    pname
-    version
-    postInstall
-    meta
-    ;
+  inherit pname version meta;
   asked = version;
-  path = nativeBuildInputs;
-  passAsFile = [ "postInstall" ];
   builder = ./builders/go.sh;
 }
 // passthru

@@ -1,4 +1,4 @@
-# A test of virtual machines: they are evaluated, and its script is Python; nothing is booted, for there is no QEMU.
+# A test of virtual machines: they are evaluated, and its script is Python; nothing is booted, without QEMU.
 {
   build,
   lib,

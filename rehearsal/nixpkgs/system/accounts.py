@@ -19,8 +19,8 @@ class Numbers:
         self.remembered = remembered
         self.taken = taken | set(remembered.values())
 
-    def of(self, name: str, wanted: int | None) -> int:
-        number = wanted if wanted is not None else self.remembered.get(name)
+    def of(self, name: str, fixed_id: int | None) -> int:
+        number = fixed_id if fixed_id is not None else self.remembered.get(name)
         if number is None:
             number = next(n for n in range(999, 399, -1) if n not in self.taken)
         self.taken.add(number)

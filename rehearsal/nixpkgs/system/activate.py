@@ -65,12 +65,12 @@ def parts(name: str) -> list[str]:
 
 def ours(directory: Path) -> list[Path]:
     """Return all links below `directory` that lead into /etc/static."""
-    found = []
+    matches = []
     for where, directories, files in os.walk(directory):
         for path in (Path(where, name) for name in directories + files):
             if path.is_symlink() and os.readlink(path).startswith(f"{STATIC}/"):
-                found.append(path)
-    return found
+                matches.append(path)
+    return matches
 
 
 def main(system: Path) -> None:

@@ -1,6 +1,7 @@
 """Writes what GRUB would read, and calls grub-install as NixOS does when it is told to.
 
-The rehearsal boots what the first entry of grub.cfg names by `init=`. Not modelled: GRUB.
+The rehearsal boots what an entry of grub.cfg names by `init=`: the first one, or once the `next_entry` of grubenv. Not
+modelled: GRUB.
 """
 
 import json
@@ -38,10 +39,10 @@ def commands(grub: dict[str, Any]) -> list[list[str]]:
 
 
 def configuration(system: Path) -> str:
-    entries = [entry("NixOS", system)]
-    for link in sorted(PROFILES.glob("system-*-link"), key=_number, reverse=True):
-        entries.append(entry(f"NixOS - Configuration {_number(link)}", link.resolve()))
-    return "\n".join(["set default=0", "set timeout=5", *entries])
+    generations = sorted(PROFILES.glob("system-*-link"), key=_number, reverse=True)
+    former = [entry(f"NixOS - Configuration {_number(link)}", link.resolve()) for link in generations]
+    menu = [entry("NixOS", system), 'submenu "NixOS - All configurations" {', *former, "}\n"]
+    return "\n".join(["set default=0", "set timeout=5", *menu])
 
 
 def _number(link: Path) -> int:

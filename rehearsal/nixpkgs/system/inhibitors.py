@@ -1,4 +1,4 @@
-"""What keeps a system from being switched to while another runs: NixOS's pre-switch check, with its words.
+"""The reasons against a switch to a system while another runs: NixOS's pre-switch check, with its words.
 
 Each system has `switch-inhibitors`, a JSON object of names and what stands for them; a name that both systems have,
 with different values, is a reason to reboot instead. NIXOS_NO_CHECK=1 switches all the same.
@@ -25,7 +25,7 @@ def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
 
 
 def permit(system: Path, action: str) -> bool:
-    """Whether the action may go on; otherwise it is said why."""
+    """True where the action may continue; otherwise print why not."""
     if os.environ.get("NIXOS_NO_CHECK") == "1":
         return True
     if action in UNCHECKED:

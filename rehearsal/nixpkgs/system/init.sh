@@ -5,7 +5,8 @@ set -eu
 export PATH="/usr/bin:/usr/sbin"
 system=$1
 
-mkdir -p /run /tmp /var/log /nix/var/nix/gcroots
+install -d -m 1777 /tmp
+mkdir -p /run /var/log /nix/var/nix/gcroots
 ln -sfn "$system" /run/booted-system
 ln -sfn /run/booted-system /nix/var/nix/gcroots/booted-system
 [ -e /etc/machine-id ] || touch /etc/machine-id

@@ -27,7 +27,7 @@ KEPT = {verb: Path(f"/run/nixos/{verb}-list") for verb in ("start", "restart", "
 
 @dataclass
 class Plan:
-    """What happens to the units that run now."""
+    """The fate of the units that run now."""
 
     stop: set[str] = field(default_factory=set)
     start: set[str] = field(default_factory=set)

@@ -6,9 +6,10 @@ printf '%s' "$kernelParams" >"$out/kernel-params"
 printf '%s' "$inhibitors" >"$out/switch-inhibitors"
 cp "$descriptionPath" "$out/description.json"
 cp "$scriptsPath" "$out/activation-scripts"
-# A container has neither; the conversion looks whether they are there.
-echo "no kernel: the server is a container" >"$out/kernel"
-echo "no initial ramdisk: the rehearsal plays stage 1" >"$out/initrd"
+# A container has neither; the conversion looks whether they are there, and the first deploy whether the kernel is another.
+# Of stage 1 only the system's own commands are here: the rehearsal plays the rest.
+ln -s "$kernel" "$out/kernel"
+cp "$initrdPath" "$out/initrd"
 
 program() {
 	printf '#!/bin/sh\nexec /usr/bin/python3 -sEB %s/%s %s "$@"\n' "$programs" "$2" "$out" >"$out/$1"

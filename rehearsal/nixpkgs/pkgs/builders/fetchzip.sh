@@ -1,4 +1,4 @@
-# The real release when set-up could fetch it, checked by its hash; otherwise pages of ours with its traits.
+# The real release when set-up could fetch it, checked by its hash; otherwise stand-in pages with its traits.
 release=/usr/lib/rehearsal/headscale-ui
 if [ ! -d "$release" ]; then
 	cp -r "$unpacked" "$out"

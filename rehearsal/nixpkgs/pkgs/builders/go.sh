@@ -1,4 +1,3 @@
-# The vendor directory holds the files that the package's own steps read, as `go mod vendor` would lay them.
 found=$(/usr/lib/rehearsal/bin/headscale version | head -n 1)
 case "$found" in
 *"v$asked"*) ;;
@@ -9,5 +8,3 @@ case "$found" in
 esac
 mkdir -p "$out/bin"
 ln -s /usr/lib/rehearsal/bin/headscale "$out/bin/headscale"
-ln -s /usr/lib/rehearsal/vendor vendor
-. "$postInstallPath"

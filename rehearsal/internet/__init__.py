@@ -1,0 +1,1 @@
+"""The internet of a run: links, names, the certificate authority, Hetzner's firewall."""

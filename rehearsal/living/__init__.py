@@ -1,0 +1,1 @@
+"""A rehearsal to live in: started, entered and ended from outside."""

@@ -1,0 +1,1 @@
+"""The operator: the stack, its keys, edits of the program, leaks of secrets."""

@@ -1,0 +1,1 @@
+"""The people: devices at home, visitors, browsers."""

@@ -1,0 +1,1 @@
+"""The sandbox of a run: namespaces, control groups, processes, waiting."""

@@ -1,0 +1,1 @@
+"""The servers: containers, their disks and what boots them."""

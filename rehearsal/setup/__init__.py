@@ -1,0 +1,1 @@
+"""Set-up: programs, images and the machine's own requirements, made once and cached."""

@@ -1,0 +1,3 @@
+{
+  services.nginx.commonHttpConfig = "client_header_timeout ten;";
+}

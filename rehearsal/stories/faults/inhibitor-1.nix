@@ -1,0 +1,3 @@
+{
+  system.switch.inhibitors.story = "1";
+}

@@ -1,0 +1,1 @@
+echo "$LANTERN" >"$STATE_DIRECTORY/flame"

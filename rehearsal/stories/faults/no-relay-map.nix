@@ -1,0 +1,4 @@
+{ lib, ... }:
+{
+  services.headscale.settings.derp.urls = lib.mkForce [ "https://192.0.2.1/" ];
+}

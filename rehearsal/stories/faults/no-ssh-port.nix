@@ -1,0 +1,4 @@
+{ lib, ... }:
+{
+  networking.firewall.extraInputRules = lib.mkBefore "tcp dport 22 drop";
+}

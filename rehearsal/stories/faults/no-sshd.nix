@@ -1,0 +1,4 @@
+{ lib, ... }:
+{
+  services.openssh.enable = lib.mkForce false;
+}

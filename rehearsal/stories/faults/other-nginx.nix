@@ -1,0 +1,3 @@
+{
+  services.nginx.commonHttpConfig = "keepalive_requests 999;";
+}

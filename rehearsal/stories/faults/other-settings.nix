@@ -1,0 +1,3 @@
+{
+  services.headscale.settings.dns.search_domains = [ "example.org" ];
+}
