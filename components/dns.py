@@ -52,9 +52,7 @@ class DnsRecords(pulumi.ComponentResource):
         look_up = cloudflare.get_zone_output(
             filter={"name": zone, "match": "all"}, opts=pulumi.InvokeOptions(parent=self)
         )
-        return pulumi.Output.from_input(
-            answer(look_up.zone_id, f"asking Cloudflare for the zone {zone}", TOKEN.format(zone=zone))
-        )
+        return answer(look_up.zone_id, f"asking Cloudflare for the zone {zone}", TOKEN.format(zone=zone))
 
     def _records(self, fqdn: str, zone_id: pulumi.Output[str], role: str) -> list[cloudflare.DnsRecord]:
         """The records of both families; `role` is their name in older stacks."""
@@ -68,13 +66,15 @@ class DnsRecords(pulumi.ComponentResource):
     async def _others(self, fqdn: str, zone_id: pulumi.Output[str], records: list[cloudflare.DnsRecord]) -> list[str]:
         """Warnings of records at this name that are not in the state."""
         opts = pulumi.InvokeOptions(parent=self)
-        listed = cloudflare.get_dns_records_output(zone_id=zone_id, name={"exact": fqdn}, opts=opts).results
+        listed = answer(
+            cloudflare.get_dns_records_output(zone_id=zone_id, name={"exact": fqdn}, opts=opts).results,
+            f"asking Cloudflare for the records of {fqdn}",
+            TOKEN.format(zone=self._args.zone),
+        )
         zone = await zone_id.future()
         in_state = [await record.id.future() for record in records if await record.id.is_known()]
-        answers = await answer(
-            listed, f"asking Cloudflare for the records of {fqdn}", TOKEN.format(zone=self._args.zone)
-        )
-        return [_how_to_delete(zone, other) for other in answers if other.type in LEADING and other.id not in in_state]
+        others = await listed.future() or []
+        return [_how_to_delete(zone, other) for other in others if other.type in LEADING and other.id not in in_state]
 
     def _warn(self, warnings: list[str]) -> None:
         for warning in warnings:

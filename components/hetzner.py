@@ -153,24 +153,20 @@ def _elsewhere(server: Any, order: Order) -> str:
 
 def look_up(opts: pulumi.InvokeOptions) -> pulumi.Output[Offer]:
     """Ask for both lists at once; raise Refusal where Hetzner does not answer."""
-    types = hcloud.get_server_types_output(opts=opts).server_types
-    servers = LISTS["server"](opts)
-
-    async def answers() -> Offer:
-        return Offer(await _answer(types), await _answer(servers))
-
-    return pulumi.Output.from_input(answers())
+    types = _answer(hcloud.get_server_types_output(opts=opts).server_types)
+    servers = _answer(LISTS["server"](opts))
+    return types.apply(lambda types: servers.apply(lambda servers: Offer(types, servers)))
 
 
-async def _answer(output: pulumi.Output[Sequence[Any]]) -> Sequence[Any]:
-    return await answer(output, "asking Hetzner what it has", TOKEN)
+def _answer(output: pulumi.Output[Sequence[Any]]) -> pulumi.Output[Sequence[Any]]:
+    return answer(output, "asking Hetzner what it has", TOKEN)
 
 
 def warn_of_leftovers(resources: Mapping[str, Sequence[Any]], opts: pulumi.InvokeOptions) -> None:
     """Warn in a preview of things that have the names of resources, by kind, and that the state does not know."""
     if pulumi.runtime.is_dry_run():
         for kind, of_kind in resources.items():
-            things = LISTS[kind](opts)
+            things = _answer(LISTS[kind](opts))
             for resource in of_kind:
                 warnings: pulumi.Output[list[str]] = pulumi.Output.from_input(_leftover(kind, resource, things))
                 warnings.apply(partial(_warn, resource))
@@ -178,7 +174,8 @@ def warn_of_leftovers(resources: Mapping[str, Sequence[Any]], opts: pulumi.Invok
 
 async def _leftover(kind: str, resource: Any, things: pulumi.Output[Sequence[Any]]) -> list[str]:
     name, in_state = await resource.name.future(), await resource.id.is_known()
-    return [_how_to_delete(kind, thing) for thing in await _answer(things) if thing.name == name and not in_state]
+    at_hetzner = await things.future() or []
+    return [_how_to_delete(kind, thing) for thing in at_hetzner if thing.name == name and not in_state]
 
 
 def _how_to_delete(kind: str, thing: Any) -> str:

@@ -1,7 +1,7 @@
 """Look-ups at the clouds, with a clear error where they fail."""
 
 import re
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import pulumi
 
@@ -12,10 +12,15 @@ T = TypeVar("T")
 WRAPPING = re.compile(r"(?s).*returned an error: (?:invoking [^:]*:[^:]*:[^:]*: )?")
 
 
-async def answer(output: pulumi.Output[T], question: str, repair: str) -> T:
-    """The answer of a look-up; raises Refusal, with the question and the repair, where it fails."""
-    try:
-        return await output.future()  # type: ignore[return-value]
-    except Exception as problem:
+def answer(output: pulumi.Output[T], question: str, repair: str) -> pulumi.Output[T]:
+    """The answer of a look-up; raises Refusal, with the question and the repair, where it fails.
+
+    To be called as soon as the look-up is made: Pulumi ends a program with the traceback of any failure that nothing
+    waits for.
+    """
+
+    def refuse(problem: Exception) -> NoReturn:
         words = " ".join(WRAPPING.sub("", str(problem)).split())
         raise Refusal(f"{question}: {words[:500]}. {repair}") from None
+
+    return output.recover(refuse)
