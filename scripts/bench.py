@@ -34,7 +34,7 @@ PREVIEW = ("preview", "--suppress-progress", "--color", "never", "--expect-no-ch
 
 
 @dataclass(frozen=True)
-class Program:
+class BenchedProgram:
     """A program whose stack is up to date: a preview that finds something to change ends the bench."""
 
     directory: Path
@@ -134,11 +134,11 @@ def alternate(measurements: Sequence[Callable[[], float]], rounds: int) -> list[
     return [list(figures) for figures in zip(*turns[1:], strict=True)]
 
 
-def product(stack: Stack) -> Program:
-    return Program(PROGRAM, stack.environment, ("--config-file", str(stack.config_file)))
+def product(stack: Stack) -> BenchedProgram:
+    return BenchedProgram(PROGRAM, stack.environment, ("--config-file", str(stack.config_file)))
 
 
-def empty_program(directory: Path, stack: Stack) -> Program:
+def empty_program(directory: Path, stack: Stack) -> BenchedProgram:
     """With the same configuration and a state of its own; the engine looks at a project's git repository too."""
     project, state = directory / "project", directory / "state"
     shutil.copytree(PROGRAM, project, ignore=shutil.ignore_patterns("__pycache__", ".venv"), symlinks=True)

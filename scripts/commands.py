@@ -23,7 +23,7 @@ class Refused(Exception):
     """The command cannot continue: what was attempted, what was in the way, what to do."""
 
 
-class Stack:
+class StackSettings:
     """The stack's configuration, through pulumi, which encrypts and decrypts its secrets."""
 
     def __init__(self, name: str | None, config_file: Path | None) -> None:

@@ -31,7 +31,7 @@ try:
     import sops
 
     from . import operator_key, sops_rules
-    from .commands import PROGRAM, Refused, Stack, as_typed, atomic_write, exclusive_lock, require, run
+    from .commands import PROGRAM, Refused, StackSettings, as_typed, atomic_write, exclusive_lock, require, run
 except ImportError as lacking:
     raise SystemExit(
         f"scripts/init: {sys.executable} lacks the module {lacking.name}; `pulumi install` installs it"
@@ -82,14 +82,14 @@ def main() -> None:
     try:
         require("pulumi", "sops")
         with exclusive_lock(config_file.parent if config_file else PROGRAM):
-            init(Stack(arguments.stack, config_file), arguments.new_identity)
+            init(StackSettings(arguments.stack, config_file), arguments.new_identity)
     except (Refused, OSError) as problem:
         raise SystemExit(f"scripts/init: {problem}") from None
     except KeyboardInterrupt:
         raise SystemExit("scripts/init: interrupted; another run makes what is still missing") from None
 
 
-def init(stack: Stack, new_identity: bool) -> None:
+def init(stack: StackSettings, new_identity: bool) -> None:
     config = Path(os.environ.get("SOPS_CONFIG") or ".sops.yaml")
     complete = True
     for what in make(stack, stack.secrets_file, config, new_identity):
@@ -105,7 +105,7 @@ def init(stack: Stack, new_identity: bool) -> None:
     print(f"provider, and {own}.")
 
 
-def make(stack: Stack, file: Path, config: Path, new_identity: bool) -> Iterator[str]:
+def make(stack: StackSettings, file: Path, config: Path, new_identity: bool) -> Iterator[str]:
     """Make what is missing, one thing after the other; yields what was made as soon as it is there."""
     refuse_what_would_leak(config, file)
     for key, (what, generate) in CONFIG_SECRETS.items():
@@ -140,7 +140,7 @@ def ignored_by_git(path: Path) -> bool:
     return bool(shutil.which("git")) and subprocess.run(command, capture_output=True).returncode == 0
 
 
-def keep_identity(stack: Stack, file: Path, identity: x25519.Identity) -> None:
+def keep_identity(stack: StackSettings, file: Path, identity: x25519.Identity) -> None:
     """Refuse to make another noise key where devices know headscale by the one that is not there."""
     if file.exists() and NOISE_KEY not in sops.missing(file):
         return

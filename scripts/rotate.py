@@ -18,7 +18,7 @@ try:
     import rules
     import sops
 
-    from .commands import PROGRAM, Refused, Stack, as_typed, atomic_write, exclusive_lock, require, run
+    from .commands import PROGRAM, Refused, StackSettings, as_typed, atomic_write, exclusive_lock, require, run
     from .init import about, age_key, ssh_key
 except ImportError as lacking:
     raise SystemExit(
@@ -39,22 +39,22 @@ def main() -> None:
     try:
         require("pulumi", "sops")
         with exclusive_lock(config_file.parent if config_file else PROGRAM):
-            print(ROTATIONS[arguments.key](Stack(arguments.stack, config_file)))
+            print(ROTATIONS[arguments.key](StackSettings(arguments.stack, config_file)))
     except Refused as problem:
         raise SystemExit(f"scripts/rotate {arguments.key}: {problem}") from None
     except KeyboardInterrupt:
         raise SystemExit(f"scripts/rotate {arguments.key}: interrupted; another run completes it") from None
 
 
-def rotate_deploy_key(stack: Stack) -> str:
+def rotate_deploy_key(stack: StackSettings) -> str:
     return _rotate_ssh_key(stack, "deployKey", "formerDeployKey", str.strip, secret=True)
 
 
-def rotate_host_key(stack: Stack) -> str:
+def rotate_host_key(stack: StackSettings) -> str:
     return _rotate_ssh_key(stack, "sshHostKey", "formerSshHostKey", _public_half, secret=False)
 
 
-def _rotate_ssh_key(stack: Stack, key: str, former: str, half: Callable[[str], str], secret: bool) -> str:
+def _rotate_ssh_key(stack: StackSettings, key: str, former: str, half: Callable[[str], str], secret: bool) -> str:
     """Set the former key first: after an interruption there it equals the configured one."""
     with about(f"headscale:{key}", "`scripts/init` makes one"):
         keep = half(stack.get(key))
@@ -71,7 +71,7 @@ def _rotate_ssh_key(stack: Stack, key: str, former: str, half: Callable[[str], s
     )
 
 
-def rotate_age_key(stack: Stack) -> str:
+def rotate_age_key(stack: StackSettings) -> str:
     """Write the new files beside the old ones, which they replace once the configuration has the key."""
     file, config = stack.secrets_file, Path(os.environ.get("SOPS_CONFIG") or ".sops.yaml")
     with about("headscale:hostAgeKey", "`scripts/init` makes one"):

@@ -62,7 +62,7 @@ def engine() -> Path:
 
 
 @dataclass(frozen=True)
-class Project:
+class PluginsProgram:
     """A copy of plugins_program with a file backend and a random passphrase of its own."""
 
     directory: Path
@@ -101,19 +101,19 @@ class Project:
         return (self.directory / "state/.pulumi/stacks/plugins/dev.json").read_text()
 
     def resources(self) -> dict[str, Any]:
-        found = json.loads(self.state())["checkpoint"]["latest"].get("resources", [])
-        return {resource["urn"].rsplit("::", 1)[1]: resource for resource in found}
+        in_state = json.loads(self.state())["checkpoint"]["latest"].get("resources", [])
+        return {resource["urn"].rsplit("::", 1)[1]: resource for resource in in_state}
 
 
 @pytest.fixture
-def project(tmp_path: Path, engine: Path) -> Project:
+def project(tmp_path: Path, engine: Path) -> PluginsProgram:
     """PULUMI_HOME, the state and the program lie in the test's own directory."""
     directory, home = tmp_path / "project", tmp_path / "home"
     shutil.copytree(PROGRAM, directory)
     (directory / "state").mkdir()
     plugins.install(home, Path(sys.executable))
     path = [Path(sys.executable).parent, engine, os.environ["PATH"]]
-    project = Project(
+    project = PluginsProgram(
         directory,
         os.environ
         | {

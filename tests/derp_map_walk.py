@@ -49,11 +49,11 @@ def serve() -> ThreadingHTTPServer:
 
 
 def main(refresh: str) -> None:
-    given = json.load(sys.stdin)
+    request = json.load(sys.stdin)
     source = f"https://localhost:{serve().server_port}/"
-    environment = {**os.environ, **given["environment"], "SOURCE": source, "CURL_CA_BUNDLE": CERTIFICATE}
+    environment = {**os.environ, **request["environment"], "SOURCE": source, "CURL_CA_BUNDLE": CERTIFICATE}
     matches = []
-    for Tailscale.answer in given["answers"]:
+    for Tailscale.answer in request["answers"]:
         process = subprocess.run([refresh], env=environment, capture_output=True, text=True)
         matches.append([process.returncode, process.stderr, Path(environment["MAP"]).read_text()])
     Tailscale.over.set()

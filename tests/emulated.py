@@ -74,7 +74,7 @@ class Cloud:
     def server(self, name: str = "vpn", **more: object) -> Server:
         """A server that runs."""
         ordered = self.order(name, **more)
-        done(ordered.action, *ordered.next_actions)
+        finish(ordered.action, *ordered.next_actions)
         ordered.server.reload()
         return ordered.server
 
@@ -103,7 +103,7 @@ def hetzner() -> Iterator[Cloud]:
     assert emulator.unexpected == []
 
 
-def done(*actions: BoundAction | None) -> None:
+def finish(*actions: BoundAction | None) -> None:
     for action in actions:
         assert action
         action.wait_until_finished()

@@ -17,10 +17,10 @@ NOTICED = {"subprocess.Popen", "os.mkdir", "os.rename", "os.remove"}
 def main(killed: Path, module: str, *arguments: str) -> None:
     before = killed.read_text().splitlines()
 
-    def look(event: str, found: tuple) -> None:
+    def look(event: str, audited: tuple) -> None:
         # Another run makes other keys, and does the same with them.
-        step = re.sub(r"age1\w+", "age1...", f"{event} {found[:2]}")
-        if (event in NOTICED or (event == "open" and writes(found[2]))) and step not in before:
+        step = re.sub(r"age1\w+", "age1...", f"{event} {audited[:2]}")
+        if (event in NOTICED or (event == "open" and writes(audited[2]))) and step not in before:
             os.write(listed, f"{step}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
 

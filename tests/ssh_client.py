@@ -7,8 +7,8 @@ import asyncssh
 
 
 async def main(port: int, key: str, host_key: str, command: str) -> None:
-    known = asyncssh.read_public_key(host_key)
-    options = {"username": "root", "client_keys": [key], "known_hosts": ([known], [], []), "config": None}
+    trusted = asyncssh.read_public_key(host_key)
+    options = {"username": "root", "client_keys": [key], "known_hosts": ([trusted], [], []), "config": None}
     async with asyncssh.connect("127.0.0.1", port, **options) as connection:
         await connection.run(command, check=True)
 

@@ -130,8 +130,8 @@ def test_debians_boot_loader_stays_until_there_is_another(server: ServerImage):
     shell(server, "mv /usr/sbin/grub-install /bundle; ln -s /bin/false /usr/sbin/grub-install")
     status, output = convert(server)
     assert status != 0, output
-    for kept in ("vmlinuz-6.12", "initrd.img-6.12", "efi/EFI/debian/shimx64.efi"):
-        server.read(f"/boot/{kept}")
+    for boot_file in ("vmlinuz-6.12", "initrd.img-6.12", "efi/EFI/debian/shimx64.efi"):
+        server.read(f"/boot/{boot_file}")
     assert "reboot" not in server.read("/run/calls")
     shell(server, "mv /bundle/grub-install /usr/sbin")
     status, output = convert(server)

@@ -28,9 +28,9 @@ def directories(root: Path) -> set[str]:
 
 
 def test_the_same_inputs_are_made_once():
-    made = cache.cached("thing", ["a"], fill)
-    assert cache.cached("thing", ["a"], never) == made
-    assert cache.cached("thing", ["b"], fill) != made
+    directory = cache.cached("thing", ["a"], fill)
+    assert cache.cached("thing", ["a"], never) == directory
+    assert cache.cached("thing", ["b"], fill) != directory
 
 
 def test_what_fails_leaves_nothing(root: Path):
@@ -46,8 +46,8 @@ def test_what_fails_leaves_nothing(root: Path):
 def test_what_a_killed_run_left_goes_with_the_next_that_needs_the_thing(root: Path):
     (root / "thing-unfinished-abc").mkdir()
     (root / "thing-else-unfinished-abc").mkdir()
-    made = cache.cached("thing", ["a"], fill)
-    assert directories(root) == {made.name, "thing-else-unfinished-abc"}
+    directory = cache.cached("thing", ["a"], fill)
+    assert directories(root) == {directory.name, "thing-else-unfinished-abc"}
 
 
 def test_what_nobody_used_for_days_goes(root: Path):

@@ -83,6 +83,6 @@ def test_an_up_of_a_part_ends_well(stack: Stack):
         stack.destroy()
 
 
-def assert_told(output: str, found: str, repair: str) -> None:
-    lines = [line for line in output.splitlines() if found in line]
+def assert_told(output: str, problem: str, repair: str) -> None:
+    lines = [line for line in output.splitlines() if problem in line]
     assert lines and all(repair in line for line in lines), output

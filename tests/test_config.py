@@ -23,8 +23,8 @@ RSA = asyncssh.generate_private_key("ssh-rsa", key_size=1024)
 
 def locked_key() -> str:
     with tempfile.TemporaryDirectory() as directory:
-        made = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "passphrase", "-f", f"{directory}/key"]
-        subprocess.run(made, check=True)
+        keygen_command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "passphrase", "-f", f"{directory}/key"]
+        subprocess.run(keygen_command, check=True)
         return Path(directory, "key").read_text()
 
 
@@ -189,25 +189,25 @@ BAD_VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("key", "value", "told"), BAD, ids=[f"{row[0]}-{at}" for at, row in enumerate(BAD)])
-def test_a_mistake_is_told_and_stops_the_run(program: Callable, recorded: dict, key: str, value: object, told: str):
+@pytest.mark.parametrize(("key", "value", "message"), BAD, ids=[f"{row[0]}-{at}" for at, row in enumerate(BAD)])
+def test_a_mistake_is_told_and_stops_the_run(program: Callable, recorded: dict, key: str, value: object, message: str):
     with pytest.raises(ConfigError) as error:
         program(**{key: value})
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "`pulumi config " in str(error.value)
     assert recorded == {}
 
 
-@pytest.mark.parametrize(("text", "told"), BAD_POLICIES)
-def test_a_policy_that_headscale_cannot_read_is_told(program: Callable, tmp_path: Path, text: str, told: str):
+@pytest.mark.parametrize(("text", "message"), BAD_POLICIES)
+def test_a_policy_that_headscale_cannot_read_is_told(program: Callable, tmp_path: Path, text: str, message: str):
     (tmp_path / "policy.hujson").write_text(text)
-    with pytest.raises(ConfigError, match=re.escape(told)):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         program(policyFile=str(tmp_path / "policy.hujson"))
 
 
-@pytest.mark.parametrize(("spoil", "told", "repair"), BAD_SECRETS)
+@pytest.mark.parametrize(("spoil", "message", "repair"), BAD_SECRETS)
 def test_a_secrets_file_that_the_server_cannot_open_is_told(
-    program: Callable, recorded: dict, secrets_file: Path, tmp_path: Path, spoil: Callable, told: str, repair: str
+    program: Callable, recorded: dict, secrets_file: Path, tmp_path: Path, spoil: Callable, message: str, repair: str
 ):
     good, bad = secrets_file.read_text(), tmp_path / "bad.yaml"
     if (text := spoil(good)) is not None:
@@ -215,7 +215,7 @@ def test_a_secrets_file_that_the_server_cannot_open_is_told(
         bad.write_text(text)
     with pytest.raises(ConfigError) as error:
         program(secretsFile=str(bad))
-    assert re.search(f"{re.escape(told)}.*; .*{re.escape(repair.replace('FILE', str(bad)))}", str(error.value))
+    assert re.search(f"{re.escape(message)}.*; .*{re.escape(repair.replace('FILE', str(bad)))}", str(error.value))
     assert "hunter2" not in str(error.value)
     assert recorded == {}
 
@@ -237,7 +237,7 @@ def test_an_extra_record_does_not_hide_a_name_of_the_server(program: Callable, k
         program(**{key: "vpn.example.org", "extraRecords": ["vpn.example.org 100.64.0.9"]})
 
 
-@pytest.mark.parametrize(("name", "value", "told", "repair"), BAD_VALUES)
+@pytest.mark.parametrize(("name", "value", "message", "repair"), BAD_VALUES)
 def test_a_secret_that_headscale_cannot_use_is_told(
     program: Callable,
     recorded: dict,
@@ -245,14 +245,14 @@ def test_a_secret_that_headscale_cannot_use_is_told(
     tmp_path: Path,
     name: str,
     value: str | None,
-    told: str,
+    message: str,
     repair: str,
 ):
     values = {key: text for key, text in (SOPS_VALUES | {name: value}).items() if text is not None}
     bad = sops_file(tmp_path / "bad.yaml", values, OTHER, ME)
     with pytest.raises(ConfigError) as error:
         program(secretsFile=str(bad))
-    assert re.search(f"{re.escape(told)}.*; .*{re.escape(repair.replace('FILE', str(bad)))}", str(error.value))
+    assert re.search(f"{re.escape(message)}.*; .*{re.escape(repair.replace('FILE', str(bad)))}", str(error.value))
     assert not value or value not in str(error.value)
     assert recorded == {}
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from emulated import Cloud, done, hetzner, refused
+from emulated import Cloud, finish, hetzner, refused
 from hcloud.firewalls import FirewallResource, FirewallResourceLabelSelector, FirewallRule
 
 from rehearsal.emulators.hetzner import FirewallRule as Rule
@@ -26,9 +26,9 @@ def test_a_firewall_reaches_its_machine_and_so_do_its_changes(cloud):
     firewall = cloud.client.firewalls.create(name="ssh", rules=[SSH]).firewall
     server = cloud.server(firewalls=[firewall])
     https = FirewallRule(direction="in", protocol="tcp", port="any", source_ips=["203.0.113.0/24"])
-    done(*firewall.set_rules([https]))
-    done(*firewall.set_rules([]))
-    done(*firewall.remove_from_resources([FirewallResource(type="server", server=server)]))
+    finish(*firewall.set_rules([https]))
+    finish(*firewall.set_rules([]))
+    finish(*firewall.remove_from_resources([FirewallResource(type="server", server=server)]))
     expected = [[SSH_RULE], [Rule("in", "tcp", None, ("203.0.113.0/24",))], [], None]
     assert firewall_orders(cloud) == expected
 
@@ -39,7 +39,7 @@ def test_two_firewalls_let_pass_what_either_does(cloud):
     server = cloud.server(firewalls=[first])
     to_server = [FirewallResource(type="server", server=server)]
     second = cloud.client.firewalls.create(name="ping", rules=[ping], resources=to_server)
-    done(*second.actions)
+    finish(*second.actions)
     assert firewall_orders(cloud)[-1] == [SSH_RULE, Rule("in", "icmp", None, ("::/0",))]
     server.reload()
     assert [f.firewall.id for f in server.public_net.firewalls] == [first.id, second.firewall.id]
@@ -55,7 +55,7 @@ def test_a_firewall_chooses_servers_by_label(cloud):
     applied = cloud.client.firewalls.get_by_name("ssh").applied_to
     assert [resource.server.id for resource in applied[0].applied_to_resources] == [server.id]
     server.update(labels={"role": "web"})
-    done(cloud.client.servers.get_by_name("other").reboot())
+    finish(cloud.client.servers.get_by_name("other").reboot())
     assert firewall_orders(cloud) == [[SSH_RULE], None]
 
 
@@ -67,7 +67,7 @@ def test_a_firewall_in_use_stays(cloud):
         firewall.delete()
     with refused("firewall_already_applied"):
         firewall.apply_to_resources(resources)
-    done(server.delete())
+    finish(server.delete())
     firewall.delete()
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from emulated import OTHER_KEY, PUBLIC_KEY, Cloud, call, done, hetzner, refused
+from emulated import OTHER_KEY, PUBLIC_KEY, Cloud, call, finish, hetzner, refused
 from hcloud.actions import Action, ActionFailedException
 from hcloud.firewalls import Firewall
 from hcloud.images import Image
@@ -46,7 +46,7 @@ def test_a_server_is_created_while_its_action_runs(cloud):
     assert cloud.client.actions.get_by_id(ordered.action.id).status == "running"
     assert cloud.client.servers.get_by_id(ordered.server.id).status == "initializing"
     cloud.machines.power.set()
-    done(ordered.action, *ordered.next_actions)
+    finish(ordered.action, *ordered.next_actions)
     assert cloud.client.servers.get_by_id(ordered.server.id).status == "running"
 
 
@@ -89,21 +89,21 @@ def test_a_machine_that_fails_fails_the_action(cloud):
     cloud.machines.broken = True
     ordered = cloud.order()
     with pytest.raises(ActionFailedException, match="the rack is on fire"):
-        done(ordered.action)
+        finish(ordered.action)
 
 
 def test_a_server_that_goes_leaves_only_its_primary_ips(cloud):
-    kept = cloud.primary_ip("ipv4")
-    server = cloud.server(public_net=ServerCreatePublicNetwork(ipv4=kept))
+    primary_ip = cloud.primary_ip("ipv4")
+    server = cloud.server(public_net=ServerCreatePublicNetwork(ipv4=primary_ip))
     assert len(cloud.client.primary_ips.get_all()) == 2
-    done(server.delete())
-    assert [ip.id for ip in cloud.client.primary_ips.get_all()] == [kept.id]
-    kept.reload()
-    assert (kept.assignee_id, kept.assignee_type) == (None, "unassigned")
+    finish(server.delete())
+    assert [ip.id for ip in cloud.client.primary_ips.get_all()] == [primary_ip.id]
+    primary_ip.reload()
+    assert (primary_ip.assignee_id, primary_ip.assignee_type) == (None, "unassigned")
     assert cloud.machines.orders[-1] == ("delete", server.id)
     with refused("not_found"):
         cloud.client.servers.get_by_id(server.id)
-    kept.delete()
+    primary_ip.delete()
     assert cloud.emulator.is_empty()
 
 
@@ -132,7 +132,7 @@ def test_names_are_unique(cloud):
 
 def test_a_protected_server_stays(cloud):
     server = cloud.server()
-    done(server.change_protection(delete=True, rebuild=True))
+    finish(server.change_protection(delete=True, rebuild=True))
     with refused("protected"):
         server.delete()
     with refused("invalid_input"):
@@ -143,7 +143,7 @@ def test_power_reaches_the_machine(cloud):
     server = cloud.server()
     steps = (("power_off", "off"), ("power_on", "running"), ("reboot", "running"), ("shutdown", "off"))
     for step, status in steps:
-        done(getattr(server, step)())
+        finish(getattr(server, step)())
         server.reload()
         assert server.status == status
     assert [order[0] for order in cloud.machines.orders] == ["create", "off", "on", "reboot", "off"]
@@ -157,25 +157,25 @@ def test_a_server_does_one_thing_at_a_time(cloud):
     with refused("locked"):
         ordered.server.power_off()
     cloud.machines.power.set()
-    done(ordered.action)
+    finish(ordered.action)
 
 
 def test_the_type_changes_only_when_the_server_is_off(cloud):
     server = cloud.server()
     with refused("server_not_stopped"):
         server.change_type(ServerType(name="cx33"), upgrade_disk=False)
-    done(server.power_off())
-    done(server.change_type(ServerType(name="cx33"), upgrade_disk=False))
+    finish(server.power_off())
+    finish(server.change_type(ServerType(name="cx33"), upgrade_disk=False))
     server.reload()
     assert (server.server_type.name, server.primary_disk_size, server.status) == ("cx33", 40, "running")
 
 
 def test_backups_are_a_window_or_none(cloud):
     server = cloud.server()
-    done(server.enable_backup())
+    finish(server.enable_backup())
     server.reload()
     assert server.backup_window == "22-02"
-    done(server.disable_backup())
+    finish(server.disable_backup())
     server.reload()
     assert server.backup_window is None
 
@@ -192,11 +192,11 @@ def test_an_assigned_primary_ip_stays(cloud):
         ip.delete()
     with refused("server_not_stopped"):
         ip.unassign()
-    done(server.power_off())
-    done(ip.unassign())
+    finish(server.power_off())
+    finish(ip.unassign())
     server.reload()
     assert server.public_net.ipv4 is None
-    done(ip.assign(assignee_id=server.id, assignee_type="server"))
+    finish(ip.assign(assignee_id=server.id, assignee_type="server"))
     server.reload()
     assert server.public_net.primary_ipv4.id == ip.id
 
@@ -222,7 +222,7 @@ def test_no_address_is_given_out_twice(cloud):
 
 def test_reverse_names_follow(cloud):
     ip = cloud.primary_ip("ipv6")
-    done(ip.change_dns_ptr(ip="2001:db8:10::1", dns_ptr="vpn.example.org"))
+    finish(ip.change_dns_ptr(ip="2001:db8:10::1", dns_ptr="vpn.example.org"))
     ip.reload()
     assert ip.dns_ptr == [{"ip": "2001:db8:10::1", "dns_ptr": "vpn.example.org"}]
     with refused("invalid_input"):
@@ -269,7 +269,7 @@ def test_resources_have_all_that_the_client_knows(cloud):
     key = cloud.client.ssh_keys.create(name="operator", public_key=PUBLIC_KEY)
     firewall = cloud.client.firewalls.create(name="ssh").firewall
     cloud.server(ssh_keys=[key], firewalls=[firewall])
-    known = {
+    models = {
         "servers": Server,
         "ssh_keys": SSHKey,
         "firewalls": Firewall,
@@ -279,7 +279,7 @@ def test_resources_have_all_that_the_client_knows(cloud):
         "server_types": ServerType,
         "images": Image,
     }
-    for kind, model in known.items():
+    for kind, model in models.items():
         (output, *_) = call(f"{cloud.url}/{kind}")[2][kind]
         assert set(model.__api_properties__) <= set(output), kind
 

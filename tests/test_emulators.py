@@ -104,7 +104,7 @@ def test_put_forgets_what_it_does_not_say(dns):
 
 
 @pytest.mark.parametrize(
-    ("given", "stored"),
+    ("values", "stored"),
     [
         ({"name": "VPN"}, {"name": "vpn.example.org"}),
         ({"name": "@"}, {"name": "example.org"}),
@@ -114,13 +114,13 @@ def test_put_forgets_what_it_does_not_say(dns):
         ({"ttl": 300.0}, {"ttl": 300, "proxied": False, "proxiable": True}),
     ],
 )
-def test_records_are_stored_in_canonical_form(dns, given, stored):
-    record = dns.create(**given)
+def test_records_are_stored_in_canonical_form(dns, values, stored):
+    record = dns.create(**values)
     assert record | stored == record
 
 
 @pytest.mark.parametrize(
-    ("given", "code"),
+    ("values", "code"),
     [
         ({"content": "2001:db8::1"}, 9005),
         ({"content": "203.0.113.300"}, 9005),
@@ -133,8 +133,8 @@ def test_records_are_stored_in_canonical_form(dns, given, stored):
         ({"type": "TXT", "content": "x", "proxied": True}, 9004),
     ],
 )
-def test_records_that_cannot_be_are_refused(dns, given, code):
-    assert dns.create(**given) == (400, code)
+def test_records_that_cannot_be_are_refused(dns, values, code):
+    assert dns.create(**values) == (400, code)
     assert dns.published == []
 
 
@@ -160,9 +160,9 @@ def test_errors_tell_clients_not_to_retry(dns):
 
 
 def test_zones_are_found_by_name(dns):
-    found = call(f"{dns.url}zones?name=example.org")[2]
-    assert [zone["id"] for zone in found["result"]] == [ZONE]
-    assert found["result_info"]["total_count"] == 1
+    zone_list = call(f"{dns.url}zones?name=example.org")[2]
+    assert [zone["id"] for zone in zone_list["result"]] == [ZONE]
+    assert zone_list["result_info"]["total_count"] == 1
     assert call(f"{dns.url}zones?name=example.com")[2]["result"] == []
     assert call(f"{dns.url}zones/{ZONE}")[2]["result"]["name"] == "example.org"
     assert call(f"{dns.url}zones/{'0' * 32}")[0] == 404

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import Project
+from conftest import PluginsProgram
 from emulated import PUBLIC_KEY, TOKEN, Cloud, call, hetzner
 
 from rehearsal import plugins
@@ -38,7 +38,7 @@ def post(cloud: Cloud) -> int:
     return call(f"{cloud.url}/ssh_keys", "POST", KEY)[0]
 
 
-def done(cloud: Cloud) -> bool:
+def ordered(cloud: Cloud) -> bool:
     return cloud.emulator.leftovers() == ["ssh_key test"]
 
 
@@ -46,8 +46,8 @@ def test_an_error_comes_in_the_apis_own_shape_as_often_as_asked(cloud):
     cloud.emulator.fail(Fault("POST /ssh_keys", status=429, code="rate_limit_exceeded", times=2))
     for _ in range(2):
         status, _, body = call(f"{cloud.url}/ssh_keys", "POST", KEY)
-        assert (status, body["error"]["code"], done(cloud)) == (429, "rate_limit_exceeded", False)
-    assert (post(cloud), done(cloud)) == (201, True)
+        assert (status, body["error"]["code"], ordered(cloud)) == (429, "rate_limit_exceeded", False)
+    assert (post(cloud), ordered(cloud)) == (201, True)
     assert [call.status for call in cloud.emulator.calls] == [429, 429, 201]
 
 
@@ -68,7 +68,7 @@ def test_a_status_without_a_code_comes_from_a_proxy(cloud):
         response = connection.getresponse()
         assert (response.status, response.headers["Content-Type"]) == (502, "text/html")
         assert response.read().startswith(b"<html>")
-    assert not done(cloud)
+    assert not ordered(cloud)
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -76,13 +76,13 @@ def test_a_dropped_connection_says_nothing(cloud, after):
     cloud.emulator.fail(Fault("POST /ssh_keys", drop=True, after=after))
     with pytest.raises(http.client.RemoteDisconnected):
         post(cloud)
-    assert done(cloud) == after
+    assert ordered(cloud) == after
     assert cloud.emulator.calls == [("POST", "/v1/ssh_keys", 0)]
 
 
 def test_an_error_may_tell_of_what_was_done(cloud):
     cloud.emulator.fail(Fault("POST /ssh_keys", status=504, code="timeout", after=True))
-    assert (post(cloud), done(cloud)) == (504, True)
+    assert (post(cloud), ordered(cloud)) == (504, True)
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -91,10 +91,10 @@ def test_a_delay_holds_up_one_request_and_no_other(cloud, after):
     start = time.monotonic()
     with ThreadPoolExecutor() as pool:
         late = pool.submit(post, cloud)
-        eventually(lambda: not cloud.emulator.faults and done(cloud) == after, what="the fault strikes", timeout=5)
+        eventually(lambda: not cloud.emulator.faults and ordered(cloud) == after, what="the fault strikes", timeout=5)
         assert call(f"{cloud.url}/locations")[0] == 200
-        assert (done(cloud), late.done()) == (after, False)
-        assert (late.result(), done(cloud)) == (201, True)
+        assert (ordered(cloud), late.done()) == (after, False)
+        assert (late.result(), ordered(cloud)) == (201, True)
     assert time.monotonic() - start >= 1
 
 
@@ -116,10 +116,10 @@ def test_a_fault_without_an_effect_is_a_mistake(fields):
 
 
 @dataclass(frozen=True)
-class Deployment:
+class ServerOrder:
     """A program that orders a server, not up yet."""
 
-    project: Project
+    project: PluginsProgram
     cloud: Cloud
 
     def up(self, *faults: Fault, expect: int = 0) -> str:
@@ -144,12 +144,12 @@ class Deployment:
 
 
 @pytest.fixture
-def deployment(project: Project, cloud: Cloud) -> Deployment:
+def deployment(project: PluginsProgram, cloud: Cloud) -> ServerOrder:
     shutil.copy(PROGRAM, project.directory / "__main__.py")
     plugins.install_hcloud(Path(project.environment["PULUMI_HOME"]), programs.build(print))
     project.environment["HCLOUD_TOKEN"] = TOKEN
     project.run("config", "set", "hcloud:endpoint", cloud.url)
-    return Deployment(project, cloud)
+    return ServerOrder(project, cloud)
 
 
 def test_the_provider_retries_what_passes(deployment):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from virtual_machine import HERE, Machine, machine
+from virtual_machine import HERE, VirtualMachine, machine
 
 from components.nixos import RECEIVE, REMOTE, bundle, nix_files, tar
 
@@ -32,7 +32,7 @@ def test_the_power_fails_while_stage_1_moves_debian_away(debian_disk: Path, tmp_
         looks_new(server)
 
 
-def convert(server: Machine) -> str:
+def convert(server: VirtualMachine) -> str:
     """Give the server its orders; the identity that it must keep."""
     server.await_ready("debian")
     identity = server.run(IDENTITY)
@@ -54,13 +54,13 @@ def drive(file: Path) -> list[str]:
     return ["-drive", f"if=virtio,format=raw,readonly=on,file={file}"]
 
 
-def looks_new(server: Machine) -> None:
+def looks_new(server: VirtualMachine) -> None:
     """Nothing of Debian is where NixOS would find it; all of it is in /old-root."""
     assert server.run("cat /old-root/etc/debian_version").startswith("13")
     assert server.run("ls -A / | xargs") == "boot dev etc nix old-root proc run sys tmp var\n"
     # The system's activation makes /etc/NIXOS too.
-    kept = server.run("cd /etc && find . -type f ! -path './nixos/*' ! -name NIXOS").split()
-    assert sorted(kept) == sorted(["./machine-id", *(f"./ssh/ssh_host_ed25519_key{end}" for end in ("", ".pub"))])
+    files = server.run("cd /etc && find . -type f ! -path './nixos/*' ! -name NIXOS").split()
+    assert sorted(files) == sorted(["./machine-id", *(f"./ssh/ssh_host_ed25519_key{end}" for end in ("", ".pub"))])
     assert server.run("cat /etc/nixos/deployment.json") == SAMPLE.read_text()
     server.run("diff -r /old-root/etc/nixos /etc/nixos")
     assert server.run("cd /boot && find * -type f ! -path 'grub/*'").split() == ["efi/EFI/BOOT/BOOTX64.EFI"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import Project
+from conftest import PluginsProgram
 from emulated import TOKEN, Cloud, hetzner
 
 from rehearsal import plugins
@@ -16,8 +16,8 @@ PROGRAM = Path(__file__).parent / "hcloud_program.py"
 
 
 @dataclass(frozen=True)
-class Deployment:
-    project: Project
+class OrderedServer:
+    project: PluginsProgram
     cloud: Cloud
 
     def set(self, key: str, value: str) -> None:
@@ -31,13 +31,13 @@ class Deployment:
 
 
 @pytest.fixture
-def deployment(project: Project) -> Iterator[Deployment]:
+def deployment(project: PluginsProgram) -> Iterator[OrderedServer]:
     """The program is up."""
     shutil.copy(PROGRAM, project.directory / "__main__.py")
     plugins.install_hcloud(Path(project.environment["PULUMI_HOME"]), programs.build(print))
     project.environment["HCLOUD_TOKEN"] = TOKEN
     with hetzner() as cloud:
-        deployment = Deployment(project, cloud)
+        deployment = OrderedServer(project, cloud)
         deployment.set("hcloud:endpoint", cloud.url)
         project.up()
         yield deployment

@@ -30,7 +30,7 @@ def epoch(time: Any) -> int:
     return int(datetime.fromisoformat(time[:19] + "+00:00").timestamp()) if isinstance(time, str) else time["seconds"]
 
 
-class Host:
+class ImitatedHost:
     def __init__(self, server: ServerImage, answers: dict[str, Any]):
         self.server, self.answers = server, answers
         self.expires = epoch(answers["created"]["expiration"])
@@ -44,8 +44,8 @@ class Host:
 
     def run(self, script: str, request: Any = None) -> str:
         self.server.put(f"/remote/{script}", (REMOTE / script).read_text())
-        given = shlex.quote(json.dumps(request))
-        return self.server.output("sh", "-c", f"printf %s {given} | PATH=/recorded:$PATH sh /remote/{script}")
+        quoted = shlex.quote(json.dumps(request))
+        return self.server.output("sh", "-c", f"printf %s {quoted} | PATH=/recorded:$PATH sh /remote/{script}")
 
     def asked(self) -> list[str]:
         return self.server.read(ASKED).splitlines()
@@ -62,15 +62,15 @@ class Host:
 
 
 @pytest.fixture(params=RECORDED)
-def host(server: ServerImage, request: pytest.FixtureRequest) -> Host:
-    return Host(server, RECORDED[request.param])
+def host(server: ServerImage, request: pytest.FixtureRequest) -> ImitatedHost:
+    return ImitatedHost(server, RECORDED[request.param])
 
 
 def test_both_dialects_are_here():
     assert [version[:4] for version in RECORDED] == ["0.29", "0.30"]
 
 
-def test_a_key_is_made_for_the_user_and_recorded(host: Host):
+def test_a_key_is_made_for_the_user_and_recorded(host: ImitatedHost):
     expected = {"expiration": "1h", "reusable": True, "ephemeral": False, "tags": [], "reason": "new"}
     key = json.loads(host.run("preauth-key.sh", {"user": "admin"} | expected))
     assert key["key"] == host.answers["created"]["key"]
@@ -79,7 +79,7 @@ def test_a_key_is_made_for_the_user_and_recorded(host: Host):
     assert json.loads(host.server.read(f"{STATE}/admin")) == {"key": 1, "expires": host.expires, "reason": "new"}
 
 
-def test_what_became_of_a_key_is_told(host: Host):
+def test_what_became_of_a_key_is_told(host: ImitatedHost):
     assert host.state() == "valid"
     assert host.state(key=3) == "deleted"
     host.server.put("/answers/keys.json", json.dumps(host.answers["revoked"]))
@@ -88,7 +88,7 @@ def test_what_became_of_a_key_is_told(host: Host):
     assert host.state(key=2, expires=host.expires) == "expired"
 
 
-def test_the_key_of_a_former_user_expires(host: Host):
+def test_the_key_of_a_former_user_expires(host: ImitatedHost):
     host.record("other", key=2, expires=host.expires)
     host.run("former-users.sh", {"users": ["admin"]})
     assert host.asked() == ["preauthkeys expire --id 2"]

@@ -219,7 +219,7 @@ def test_killed_before_any_of_its_steps_it_goes_on_in_the_next_run(operator: Ope
     before = operator.files()
     while (process := operator.start(*run, PYTHONPATH=str(operator.project))).returncode == -SIGKILL:
         after = operator.files()
-        assert kept(before, after), killed.read_text().splitlines()[-2:]
+        assert only_settings_grew(before, after), killed.read_text().splitlines()[-2:]
         before = after
     assert process.returncode == 0, process.stderr
     steps = [step.split("'")[1] for step in killed.read_text().splitlines()]
@@ -230,7 +230,7 @@ def test_killed_before_any_of_its_steps_it_goes_on_in_the_next_run(operator: Ope
     assert sops.checked(operator.secrets_file, operator.host())
 
 
-def kept(before: dict[str, tuple[bytes, int]], after: dict[str, tuple[bytes, int]]) -> bool:
+def only_settings_grew(before: dict[str, tuple[bytes, int]], after: dict[str, tuple[bytes, int]]) -> bool:
     """Nothing that was there has changed; only the stack's settings grew."""
     settings = "project/Pulumi.mine.yaml"
     whole = {name for name in before if ".new-" not in name} - {settings}
@@ -255,12 +255,16 @@ def test_killed_while_a_program_still_works_for_it_the_next_run_waits(operator: 
 def test_no_secret_is_in_arguments_or_environment(with_passphrase: Operator):
     operator = with_passphrase
     operator.init(**operator.logged())
-    held = [operator.get("hostAgeKey"), *operator.values().values(), operator.age_keys.read_text().splitlines()[-1]]
+    private_values = [
+        operator.get("hostAgeKey"),
+        *operator.values().values(),
+        operator.age_keys.read_text().splitlines()[-1],
+    ]
     keys = [line for key in ("deployKey", "sshHostKey") for line in operator.get(key).splitlines()[1:-1]]
     log = Path(operator.log).read_text()
     assert operator.environment["PULUMI_CONFIG_PASSPHRASE"] in log, "the environment was not looked at"
     assert " set --secret " in log
-    assert [secret for secret in (*held, *keys) if secret in log] == []
+    assert [secret for secret in (*private_values, *keys) if secret in log] == []
 
 
 def test_a_missing_program_is_told_in_a_sentence_with_how_to_get_it(operator: Operator):
@@ -335,7 +339,7 @@ def test_a_rule_is_added_and_nothing_of_the_file_is_touched(operator: Operator, 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("creation_rules: [", ".sops.yaml is not YAML: "),
         ("- creation_rules", ".sops.yaml is not a configuration of sops"),
@@ -343,9 +347,9 @@ def test_a_rule_is_added_and_nothing_of_the_file_is_touched(operator: Operator, 
         ("creation_rules:\n- path_regex: (oven\n", "can not compile regexp: error parsing regexp: missing closing )"),
     ],
 )
-def test_a_configuration_that_sops_would_not_take_is_told(operator: Operator, text: str, told: str):
+def test_a_configuration_that_sops_would_not_take_is_told(operator: Operator, text: str, message: str):
     operator.sops_yaml.write_text(text)
-    assert told in operator.refused()
+    assert message in operator.refused()
     assert operator.sops_yaml.read_text() == text
 
 

@@ -39,11 +39,13 @@ def mistakes(program: Callable, **config: object) -> list[str]:
 
 @pytest.mark.parametrize("value", SECRET_VALUES.values(), ids=SECRET_VALUES)
 def test_no_key_shows_a_secret_that_was_given_to_it_by_mistake(program: Callable, recorded: dict, value: str):
-    given = {key: value for key in TEXTS if key != "formerDeployKey"} | {key: [value] for key in LISTS}
-    output = "\n".join(mistakes(program, **given))
+    settings = {key: value for key in TEXTS if key != "formerDeployKey"} | {key: [value] for key in LISTS}
+    output = "\n".join(mistakes(program, **settings))
     parts = [part for part in value.split() if len(part) > 20] + [part for part in value.split("-") if len(part) > 20]
     assert all(part not in output for part in parts), output
-    assert all(f"headscale:{key}" in output for key in given if key not in ("baseDomain", "formerSshHostKey")), output
+    assert all(f"headscale:{key}" in output for key in settings if key not in ("baseDomain", "formerSshHostKey")), (
+        output
+    )
     assert recorded == {}
 
 
@@ -193,21 +195,21 @@ def test_a_spoilt_sops_file_is_told_with_its_repair(
 
 
 @pytest.mark.parametrize(
-    ("groups", "told"),
+    ("groups", "message"),
     [
         ([[OTHER], [ME]], "has 2 key groups, 2 of which have to open it, and the server's age key, "),
         ([[ME, OTHER], [ME]], ""),
     ],
 )
 def test_key_groups_open_with_enough_of_them(
-    program: Callable, engine: Path, tmp_path: Path, groups: list[list[str]], told: str
+    program: Callable, engine: Path, tmp_path: Path, groups: list[list[str]], message: str
 ):
     rule = "".join(f"  - age: [{', '.join(group)}]\n" for group in groups)
     (tmp_path / ".sops.yaml").write_text(f"creation_rules:\n- key_groups:\n{rule}")
     file = tmp_path / "s.yaml"
     file.write_text("".join(f"{name}: {value}\n" for name, value in SOPS_VALUES.items()))
     subprocess.run([engine / "sops", "--config", tmp_path / ".sops.yaml", "encrypt", "-i", file], check=True)
-    if told:
-        assert told in mistakes(program, secretsFile=str(file))[0]
+    if message:
+        assert message in mistakes(program, secretsFile=str(file))[0]
     else:
         program(secretsFile=str(file))

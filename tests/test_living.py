@@ -187,7 +187,7 @@ def test_two_live_side_by_side_at_the_same_addresses(living: Home, tmp_path: Pat
         home.command("up")
         traces = Traces.of(home.outermost())
         scan = ["run", "operator", "ssh-keyscan", "-T5", "-ted25519", "203.0.113.10"]
-        keys = [found.command(*scan).splitlines()[-1] for found in (living, home)]
+        keys = [side.command(*scan).splitlines()[-1] for side in (living, home)]
         assert all(" ssh-ed25519 " in key for key in keys)
         assert keys[0] != keys[1]
         visit = home.start("run", "laptop", "sleep", "1000")

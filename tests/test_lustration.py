@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 SERVER = HERE.parent / "rehearsal/server"
 COMMANDS = HERE.parent / "nix/finish-lustration.sh"
 NEVER = 0
-KEPT = ("etc/nixos", "etc/ssh/ssh_host_ed25519_key", "etc/ssh/ssh_host_ed25519_key.pub", "etc/machine-id")
+KEEP = ("etc/nixos", "etc/ssh/ssh_host_ed25519_key", "etc/ssh/ssh_host_ed25519_key.pub", "etc/machine-id")
 STAYS = {"boot/grub/grub.cfg": 0o644, "nix/store/system": 0o444}
 LISTED = {
     "etc/machine-id": 0o444,
@@ -40,7 +40,7 @@ def debian(root: Path) -> Path:
         (root / name).write_text(name)
         (root / name).chmod(mode)
     (root / "etc/nixos").chmod(0o700)
-    (root / "etc/NIXOS_LUSTRATE").write_text("".join(f"{path}\n" for path in KEPT))
+    (root / "etc/NIXOS_LUSTRATE").write_text("".join(f"{path}\n" for path in KEEP))
     return root
 
 

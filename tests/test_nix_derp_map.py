@@ -25,8 +25,8 @@ def refreshed(server: ServerImage, *answers: Any) -> list[tuple[int, str, str]]:
     assert refresh is not None
     server.put(MAP, packaged_derp_map())
     server.put("/walk.py", (HERE / "derp_map_walk.py").read_text())
-    given = {"environment": {**environment, "MAP": MAP, "PATIENCE": "1"}, "answers": answers}
-    return json.loads(server.output("python3", "/walk.py", refresh[1], stdin=json.dumps(given)))
+    request = {"environment": {**environment, "MAP": MAP, "PATIENCE": "1"}, "answers": answers}
+    return json.loads(server.output("python3", "/walk.py", refresh[1], stdin=json.dumps(request)))
 
 
 def text(regions: Any) -> str:
@@ -37,17 +37,17 @@ def changed(regions: dict[str, Any], **node: Any) -> dict[str, Any]:
     """The map with other fields in the first node of one region; None takes a field away."""
     number, region = next(iter(regions.items()))
     first, *others = region["Nodes"]
-    made = {name: value for name, value in (first | node).items() if value is not None}
-    return regions | {number: region | {"Nodes": [made, *others]}}
+    complete = {name: value for name, value in (first | node).items() if value is not None}
+    return regions | {number: region | {"Nodes": [complete, *others]}}
 
 
 def test_a_new_map_takes_the_place_of_the_former(server: ServerImage, tailscales: dict[str, Any]):
     number, *_ = tailscales
     moved = {"RegionID": 42, "Latitude": 52, "Longitude": 13.4, "NotKnownToday": {"at": []}}
     new = {n: region for n, region in tailscales.items() if n != number} | {"42": tailscales[number] | moved}
-    ((status, error, found),) = refreshed(server, (200, text(new), None))
+    ((status, error, written),) = refreshed(server, (200, text(new), None))
     assert (status, error) == (0, "")
-    regions = yaml.safe_load(found)["regions"]
+    regions = yaml.safe_load(written)["regions"]
     assert sorted(regions) == sorted(map(int, new))
     assert (regions[42]["latitude"], regions[42]["longitude"]) == (52, 13.4)
     assert regions[42]["nodes"][0]["hostname"] == tailscales[number]["Nodes"][0]["HostName"]
@@ -84,8 +84,8 @@ def test_a_bad_map_never_takes_the_place_of_a_good_one(server: ServerImage, tail
         "silence": None,
     }
     before = packaged_derp_map()
-    for what, (status, error, found) in zip(bad, refreshed(server, *bad.values()), strict=True):
-        assert found == before, what
+    for what, (status, error, written) in zip(bad, refreshed(server, *bad.values()), strict=True):
+        assert written == before, what
         assert status != 0 and error != "", f"{what} was not told: {status} {error}"
 
 

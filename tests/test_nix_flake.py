@@ -11,8 +11,8 @@ METADATA = ("flake", "metadata", "--json", "--offline", "--no-update-lock-file",
 SYSTEMS = ("aarch64-linux", "x86_64-linux")
 
 
-def kinds(shown: Mapping[str, Any]) -> Any:
-    return shown["type"] if "type" in shown else {name: kinds(inner) for name, inner in shown.items()}
+def kinds(tree: Mapping[str, Any]) -> Any:
+    return tree["type"] if "type" in tree else {name: kinds(inner) for name, inner in tree.items()}
 
 
 def test_its_outputs_are_packages_checks_and_two_systems(server: ServerImage):

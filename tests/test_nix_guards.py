@@ -149,8 +149,8 @@ def settings(server: ServerImage) -> dict[str, str]:
 
 
 def test_sshd_lets_in_root_by_key_and_nothing_else(server: ServerImage):
-    found = settings(server)
-    assert {name: found[name] for name in SSHD} == SSHD
+    current = settings(server)
+    assert {name: current[name] for name in SSHD} == SSHD
 
 
 def test_an_admin_network_is_never_turned_away_by_sshd(server: ServerImage):
@@ -205,30 +205,30 @@ def orders(server: ServerImage, system: str) -> list[list]:
 
 
 def test_fail2ban_takes_its_configuration(server: ServerImage):
-    found = orders(server, sample_system())
-    assert [order[1] for order in found if order[0] == "start"] == list(JAILS)
-    actions = {order[1]: dict(order[4]) for order in found if order[0] == "multi-set" and order[2] == "action"}
+    current = orders(server, sample_system())
+    assert [order[1] for order in current if order[0] == "start"] == list(JAILS)
+    actions = {order[1]: dict(order[4]) for order in current if order[0] == "multi-set" and order[2] == "action"}
     assert {jail: action["port"] for jail, action in actions.items()} == JAILS
     assert {action["actname"] for action in actions.values()} == {"nftables-networks"}
     server.output("fail2ban-client", "-c", f"{sample_system()}/etc/fail2ban", "--test")
 
 
 def test_bans_grow_and_are_remembered_on_the_disk(server: ServerImage):
-    found = orders(server, sample_system())
-    assert ["set", "dbfile", "/var/lib/fail2ban/fail2ban.sqlite3"] in found
+    current = orders(server, sample_system())
+    assert ["set", "dbfile", "/var/lib/fail2ban/fail2ban.sqlite3"] in current
     # What was forgotten cannot grow: longer than the longest ban.
-    assert ["set", "dbpurgeage", "1w"] in found
+    assert ["set", "dbpurgeage", "1w"] in current
     for jail in JAILS:
-        assert ["set", jail, "bantime.increment", True] in found
-        assert ["set", jail, "bantime.maxtime", "1d"] in found
+        assert ["set", jail, "bantime.increment", True] in current
+        assert ["set", jail, "bantime.maxtime", "1d"] in current
 
 
 def test_no_jail_bans_an_admin_the_tailnet_or_the_server(server: ServerImage):
     admins = ["198.51.100.0/24", "2001:db8:1::/64"]
     # A network that is everybody is nobody's own.
     system = server.build(server.tree("ignored", adminNetworks=[*admins, "0.0.0.0/0", "::/0"]))
-    found = orders(server, system)
-    ignored = {order[1]: set(order[3:]) for order in found if order[2:3] == ["addignoreip"]}
+    current = orders(server, system)
+    ignored = {order[1]: set(order[3:]) for order in current if order[2:3] == ["addignoreip"]}
     assert ignored == dict.fromkeys(JAILS, LOOPBACK | TAILNET | OWN | set(admins))
 
 
@@ -237,10 +237,10 @@ def failures(server: ServerImage, jail: str, log: str, form: str = "journal") ->
     server.put("/judged.log", log)
     mode = server.evaluate(sample_tree(), f"services.fail2ban.jails.{jail}.settings").get("mode", "normal")
     config = f"{sample_system()}/etc/fail2ban"
-    seen = server.output(
+    classes = server.output(
         "fail2ban-regex", "-c", config, "-o", "ip", "/judged.log", f"{jail}[mode={mode},logtype={form}]"
     )
-    return Counter(seen.split())
+    return Counter(classes.split())
 
 
 def in_journal(program: str, log: str) -> str:

@@ -59,7 +59,7 @@ def gixy(server: ServerImage, nginx: str, directory: Path) -> str:
     """
 
     def copy(path: str) -> Path:
-        text = re.sub(r"\binclude (/[^;]+);", lambda found: f"include {copy(found[1])};", server.read(path))
+        text = re.sub(r"\binclude (/[^;]+);", lambda match: f"include {copy(match[1])};", server.read(path))
         target = directory / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
@@ -92,11 +92,19 @@ def walk(server: ServerImage, nginx: str, *requests: tuple[str, str, str]) -> li
 
 
 def test_only_known_paths_are_passed_on(server: ServerImage, nginx: str):
-    known = ["/health", "/key?v=130", "/version", "/derp", "/derp/latency-check", "/register/hskey-authreq-x", "/apple"]
+    open_paths = [
+        "/health",
+        "/key?v=130",
+        "/version",
+        "/derp",
+        "/derp/latency-check",
+        "/register/hskey-authreq-x",
+        "/apple",
+    ]
     closed = ["/", "/verify", "/swagger", "/metrics", "/debug/config", "/api/v1/user", "/web/", "/key/x", "/healthz"]
-    answers = walk(server, nginx, *((HEADSCALE, "GET", path) for path in known + closed))
-    status = dict(zip(known + closed, (answer[0] for answer in answers), strict=True))
-    assert status == {path: 200 for path in known} | {path: 404 for path in closed}
+    answers = walk(server, nginx, *((HEADSCALE, "GET", path) for path in open_paths + closed))
+    status = dict(zip(open_paths + closed, (answer[0] for answer in answers), strict=True))
+    assert status == {path: 200 for path in open_paths} | {path: 404 for path in closed}
 
 
 def test_the_web_interface_calls_a_part_of_the_api_only(server: ServerImage, nginx: str):
@@ -187,8 +195,8 @@ def test_only_what_is_there_for_ever_is_kept_for_ever(server: ServerImage, nginx
     there, *_ = server.output("find", f"{root}{immutable}", "-name", "*.js").split()
     paths = [there.removeprefix(root), "/web/users.html", "/api/v1/user", f"{immutable}/no-such.js"]
     answers = walk(server, nginx, *((UI, "GET", path) for path in paths))
-    kept = [dict(map(tuple, headers)).get("Cache-Control") for _, headers, _ in answers]
-    assert kept == ["public, max-age=31536000, immutable", "no-cache", "no-store", None]
+    cache_control = [dict(map(tuple, headers)).get("Cache-Control") for _, headers, _ in answers]
+    assert cache_control == ["public, max-age=31536000, immutable", "no-cache", "no-store", None]
 
 
 def test_who_is_not_allowed_does_not_see_the_web_interface(server: ServerImage, nginx: str):

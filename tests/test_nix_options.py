@@ -32,7 +32,7 @@ def declared() -> dict[str, str]:
     return {option["path"]: option["type"] for option in json.loads(listed)}
 
 
-def shown(type_: str) -> str:
+def comparable(type_: str) -> str:
     """The type without an open submodule's other values, which the program checks that reads them."""
     return OPEN if type_.startswith(OPEN) else type_
 
@@ -51,7 +51,7 @@ def test_every_option_is_one_of_nixpkgs(server: ServerImage):
 def test_every_option_has_nixpkgs_type(server: ServerImage):
     both = set(declared()) & set(REAL)
     assert len(both) > 200
-    wrong = {path: (declared()[path], REAL[path]) for path in both if declared()[path] != shown(REAL[path])}
+    wrong = {path: (declared()[path], REAL[path]) for path in both if declared()[path] != comparable(REAL[path])}
     assert wrong == {}, "as declared here, as in nixpkgs"
 
 
@@ -61,8 +61,8 @@ def test_what_nixpkgs_types_is_not_free(server: ServerImage, system: str):
     free = [path for path, type_ in declared().items() if type_ == OPEN and "<" not in path and path != "system.build"]
     assert "services.openssh.settings" in free
     values = {path: server.evaluate(sample_tree(), path, system) for path in free}
-    given = {leaf for path, value in values.items() for leaf in leaves(value, path)}
-    assert sorted(given & set(REAL) - set(declared())) == []
+    settings = {leaf for path, value in values.items() for leaf in leaves(value, path)}
+    assert sorted(settings & set(REAL) - set(declared())) == []
 
 
 def test_the_list_is_sorted():

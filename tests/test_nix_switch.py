@@ -26,8 +26,8 @@ def switch(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def plan(switch: ModuleType, before: dict[str, str], after: dict[str, str]) -> dict[str, set[str]]:
     old, new = ({n: switch.unitfiles.parse(text) for n, text in units.items()} for units in (before, after))
-    found = switch.plan_for(old, new, RUNNING)
-    return {verb: units for verb in ("stop", "start", "restart", "reload") if (units := getattr(found, verb))}
+    switch_plan = switch.plan_for(old, new, RUNNING)
+    return {verb: units for verb in ("stop", "start", "restart", "reload") if (units := getattr(switch_plan, verb))}
 
 
 def test_an_equal_system_touches_nothing(switch: ModuleType):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import cloudflare
 import pytest
 import requests
-from emulated import OTHER_KEY, PUBLIC_KEY, TOKEN, Cloud, done, hetzner, refused
+from emulated import OTHER_KEY, PUBLIC_KEY, TOKEN, Cloud, finish, hetzner, refused
 from hcloud import APIException
 from hcloud.firewalls import FirewallResource, FirewallRule
 from hcloud.servers import ServerCreatePublicNetwork
@@ -65,13 +65,13 @@ def test_a_whole_life_at_hetzner(cloud):
     for thing in (key, firewall, ipv4, ipv6, server):
         changed = thing.update(name=f"{thing.name}-2", labels={"stack": "prod"})
         assert (changed.name, changed.labels) == (f"{thing.name}-2", {"stack": "prod"})
-    done(*firewall.set_rules([FirewallRule(direction="in", protocol="icmp", source_ips=["198.51.100.0/24"])]))
+    finish(*firewall.set_rules([FirewallRule(direction="in", protocol="icmp", source_ips=["198.51.100.0/24"])]))
     assert [rule.protocol for rule in client.firewalls.get_by_name("vpn-2").rules] == ["icmp"]
-    done(server.power_off())
+    finish(server.power_off())
     lists = (client.ssh_keys, client.firewalls, client.primary_ips, client.servers)
     assert [len(resources.get_all(label_selector="stack=prod")) for resources in lists] == [1, 1, 2, 1]
 
-    done(*firewall.remove_from_resources([FirewallResource(type="server", server=server)]), server.delete())
+    finish(*firewall.remove_from_resources([FirewallResource(type="server", server=server)]), server.delete())
     for thing in (ipv4, ipv6, firewall, key):
         assert thing.delete() is True
     assert cloud.emulator.leftovers() == []
@@ -89,7 +89,7 @@ def test_hetzners_refusals_reach_the_client(cloud):
     server = cloud.server()
     address = client.primary_ips.get_by_id(server.public_net.primary_ipv4.id)
     for thing in (server, address):
-        done(thing.change_protection(delete=True, **({"rebuild": True} if thing is server else {})))
+        finish(thing.change_protection(delete=True, **({"rebuild": True} if thing is server else {})))
         with refused("protected"):
             thing.delete()
 

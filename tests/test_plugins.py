@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project
+from conftest import PluginsProgram
 from sshd import Sshd, make_key
 
 from rehearsal import plugins
@@ -29,7 +29,7 @@ def ran(sshd: Sshd) -> Path:
     return sshd.directory / "ran"
 
 
-def test_a_command_runs_again_for_a_changed_input_and_for_nothing_else(project: Project, sshd: Sshd) -> None:
+def test_a_command_runs_again_for_a_changed_input_and_for_nothing_else(project: PluginsProgram, sshd: Sshd) -> None:
     update = f"echo update >> {ran(sshd)}"
     project.describe({"it": command(sshd)})
     project.up()
@@ -49,7 +49,7 @@ def test_a_command_runs_again_for_a_changed_input_and_for_nothing_else(project: 
     assert ran(sshd).read_text().split() == ["create", "create", "update"]
 
 
-def test_changed_triggers_replace_even_with_an_update_command(project: Project, sshd: Sshd) -> None:
+def test_changed_triggers_replace_even_with_an_update_command(project: PluginsProgram, sshd: Sshd) -> None:
     written = {"update": f"echo update >> {ran(sshd)}", "delete": f"echo delete >> {ran(sshd)}"}
     project.describe({"it": command(sshd, triggers=["one"], **written)})
     project.up()
@@ -60,7 +60,7 @@ def test_changed_triggers_replace_even_with_an_update_command(project: Project, 
     assert project.resources()["it"]["id"] != before
 
 
-def test_secrets_are_not_in_the_state_in_clear(project: Project, sshd: Sshd) -> None:
+def test_secrets_are_not_in_the_state_in_clear(project: PluginsProgram, sshd: Sshd) -> None:
     project.describe({"it": command(sshd, create="cat; echo done", stdin=CANARY, secret=["stdin"])})
     project.up()
     outputs = project.resources()["it"]["outputs"]
@@ -77,7 +77,7 @@ def test_secrets_are_not_in_the_state_in_clear(project: Project, sshd: Sshd) -> 
     assert "ciphertext" in project.resources()["it"]["outputs"]["stdout"]
 
 
-def test_a_failed_create_leaves_nothing_and_a_failed_update_leaves_the_old(project: Project, sshd: Sshd) -> None:
+def test_a_failed_create_leaves_nothing_and_a_failed_update_leaves_the_old(project: PluginsProgram, sshd: Sshd) -> None:
     failing = command(sshd, create="echo why >&2; exit 4")
     project.describe({"it": failing})
     output = project.up(expect=1)
@@ -92,20 +92,20 @@ def test_a_failed_create_leaves_nothing_and_a_failed_update_leaves_the_old(proje
     assert project.resources()["it"]["inputs"]["create"] == command(sshd)["arguments"]["create"]
 
 
-def test_lines_are_shown_while_the_command_runs(project: Project, sshd: Sshd) -> None:
+def test_lines_are_shown_while_the_command_runs(project: PluginsProgram, sshd: Sshd) -> None:
     project.describe({"it": command(sshd, create="echo first; sleep 1; echo second >&2", logging="stdoutAndStderr")})
     output = project.up()
     assert output.index("first") < output.index("second") < output.index("created")
 
 
-def test_a_preview_calls_nothing_and_outputs_are_unknown(project: Project, sshd: Sshd) -> None:
+def test_a_preview_calls_nothing_and_outputs_are_unknown(project: PluginsProgram, sshd: Sshd) -> None:
     sshd.stop()
     project.describe({"it": command(sshd)}, exports={"out": ["it", "stdout"]})
     output = project.preview()
     assert "+ command:remote:Command" in output and "[unknown]" in output
 
 
-def test_a_wrong_host_key_is_refused(project: Project, sshd: Sshd) -> None:
+def test_a_wrong_host_key_is_refused(project: PluginsProgram, sshd: Sshd) -> None:
     other = make_key(sshd.directory / "other").with_suffix(".pub").read_text()
     project.describe({"it": command(sshd, connection=sshd.connection | {"hostKey": other, "dialErrorLimit": 1})})
     assert "after 1 failed attempts: ssh: handshake failed: ssh: host key mismatch" in project.up(expect=1)
@@ -117,7 +117,7 @@ def record(**changes: Any) -> dict[str, Any]:
     return {"kind": "record", "arguments": values | changes}
 
 
-def test_dns_records_live_and_drift(project: Project) -> None:
+def test_dns_records_live_and_drift(project: PluginsProgram) -> None:
     emulator = Cloudflare({"example.org": ZONE}, CANARY)
     with serve(emulator) as url:
         project.environment.update(CLOUDFLARE_API_TOKEN=CANARY, CLOUDFLARE_BASE_URL=url)
@@ -139,7 +139,7 @@ def test_dns_records_live_and_drift(project: Project) -> None:
         assert contents(emulator) == []
 
 
-def test_a_comment_that_a_person_wrote_stays(project: Project) -> None:
+def test_a_comment_that_a_person_wrote_stays(project: PluginsProgram) -> None:
     """With the options that components/dns.py gives its records."""
     emulator = Cloudflare({"example.org": ZONE}, CANARY)
     options = {"ignore_changes": ["comment", "tags", "settings"]}
@@ -151,7 +151,7 @@ def test_a_comment_that_a_person_wrote_stays(project: Project) -> None:
         project.preview("--refresh", "--expect-no-changes")
         project.describe({"a": record(content="203.0.113.11") | {"options": options}})
         project.up("--refresh")
-        assert [(kept.content, kept.comment) for kept in emulator.records.values()] == [
+        assert [(dns_record.content, dns_record.comment) for dns_record in emulator.records.values()] == [
             ("203.0.113.11", "our VPN, ask Ann")
         ]
         project.preview("--refresh", "--expect-no-changes")

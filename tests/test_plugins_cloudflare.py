@@ -32,9 +32,9 @@ def provider(emulator: Cloudflare) -> Iterator[CloudflareProvider]:
 
 
 def configured(**config: str) -> CloudflareProvider:
-    made = CloudflareProvider(Log(""))
-    asyncio.run(made.configure(p.ConfigureRequest({}, properties(config), True, False)))
-    return made
+    provider = CloudflareProvider(Log(""))
+    asyncio.run(provider.configure(p.ConfigureRequest({}, properties(config), True, False)))
+    return provider
 
 
 def properties(values: dict[str, Any]) -> Properties:
@@ -46,8 +46,8 @@ def create(provider: CloudflareProvider, **inputs: Any) -> p.CreateResponse:
     return asyncio.run(provider.create(request))
 
 
-def read(provider: CloudflareProvider, made: p.CreateResponse) -> p.ReadResponse:
-    request = p.ReadRequest(URN, made.resource_id or "", made.properties, properties(RECORD))
+def read(provider: CloudflareProvider, record_state: p.CreateResponse) -> p.ReadResponse:
+    request = p.ReadRequest(URN, record_state.resource_id or "", record_state.properties, properties(RECORD))
     return asyncio.run(provider.read(request))
 
 
@@ -69,8 +69,8 @@ def invoke(provider: CloudflareProvider, function: str, /, **arguments: Any) -> 
 
 
 def test_a_record_is_created_with_what_the_sdk_expects(provider: CloudflareProvider, emulator: Cloudflare) -> None:
-    made = create(provider, comment="by hand")
-    values = {key: plain(value) for key, value in made.properties.items()}
+    record_state = create(provider, comment="by hand")
+    values = {key: plain(value) for key, value in record_state.properties.items()}
     assert values == RECORD | values | {
         "comment": "by hand",
         "proxied": False,
@@ -100,41 +100,41 @@ def test_short_names_and_long_addresses_differ_for_ever(provider: CloudflareProv
 
 
 def test_an_update_overwrites_in_place(provider: CloudflareProvider, emulator: Cloudflare) -> None:
-    made = create(provider, comment="x")
+    record_state = create(provider, comment="x")
     news = properties(RECORD | {"ttl": 60})
-    request = p.UpdateRequest(URN, made.resource_id or "", made.properties, news, 0, [], False)
+    request = p.UpdateRequest(URN, record_state.resource_id or "", record_state.properties, news, 0, [], False)
     assert plain(asyncio.run(provider.update(request)).properties["ttl"]) == 60
     (record,) = emulator.records.values()
-    assert (record.id, record.ttl, record.comment) == (made.resource_id, 60, None)
+    assert (record.id, record.ttl, record.comment) == (record_state.resource_id, 60, None)
 
 
 def test_what_is_not_to_be_changed_is_sent_as_it_is(provider: CloudflareProvider, emulator: Cloudflare) -> None:
-    made = create(provider, comment="by hand")
+    record_state = create(provider, comment="by hand")
     news = properties(RECORD | {"ttl": 60})
     ignored = ["comment", "settings", "tags"]
-    compare = p.DiffRequest(URN, "it", made.properties, properties(RECORD), ignored)
+    compare = p.DiffRequest(URN, "it", record_state.properties, properties(RECORD), ignored)
     assert not asyncio.run(provider.diff(compare)).changes
-    update = p.UpdateRequest(URN, made.resource_id or "", made.properties, news, 0, ignored, False)
+    update = p.UpdateRequest(URN, record_state.resource_id or "", record_state.properties, news, 0, ignored, False)
     asyncio.run(provider.update(update))
     (record,) = emulator.records.values()
     assert (record.ttl, record.comment) == (60, "by hand")
 
 
 def test_reading_sees_what_changed_outside(provider: CloudflareProvider, emulator: Cloudflare) -> None:
-    made = create(provider)
+    record_state = create(provider)
     by_hand = properties(RECORD | {"content": "203.0.113.99"})
-    asyncio.run(provider.update(p.UpdateRequest(URN, made.resource_id or "", {}, by_hand, 0, [], False)))
-    seen = read(provider, made)
-    assert plain(seen.properties["content"]) == plain(seen.inputs["content"]) == "203.0.113.99"
-    assert seen.inputs.keys() == RECORD.keys()
-    assert diff(provider, seen.properties) == (["content"], [])
+    asyncio.run(provider.update(p.UpdateRequest(URN, record_state.resource_id or "", {}, by_hand, 0, [], False)))
+    read_back = read(provider, record_state)
+    assert plain(read_back.properties["content"]) == plain(read_back.inputs["content"]) == "203.0.113.99"
+    assert read_back.inputs.keys() == RECORD.keys()
+    assert diff(provider, read_back.properties) == (["content"], [])
 
 
 def test_a_missing_record_is_gone_for_read_and_an_error_for_delete(provider: CloudflareProvider) -> None:
-    made = create(provider)
-    request = p.DeleteRequest(URN, made.resource_id or "", made.properties, 0)
+    record_state = create(provider)
+    request = p.DeleteRequest(URN, record_state.resource_id or "", record_state.properties, 0)
     asyncio.run(provider.delete(request))
-    assert not read(provider, made).resource_id
+    assert not read(provider, record_state).resource_id
     with pytest.raises(Failure, match=r'make http request: DELETE ".*": 404 Not Found {.*81044'):
         asyncio.run(provider.delete(request))
 
@@ -146,11 +146,11 @@ def test_an_existing_record_is_not_taken_over(provider: CloudflareProvider) -> N
 
 
 def test_a_record_is_imported_by_zone_and_id(provider: CloudflareProvider) -> None:
-    made = create(provider)
-    request = p.ReadRequest(URN, f"{ZONE}/{made.resource_id}", {}, {})
-    seen = asyncio.run(provider.read(request))
-    assert (seen.resource_id, plain(seen.inputs["zoneId"])) == (made.resource_id, ZONE)
-    assert diff(provider, seen.properties) == ([], [])
+    record_state = create(provider)
+    request = p.ReadRequest(URN, f"{ZONE}/{record_state.resource_id}", {}, {})
+    read_back = asyncio.run(provider.read(request))
+    assert (read_back.resource_id, plain(read_back.inputs["zoneId"])) == (record_state.resource_id, ZONE)
+    assert diff(provider, read_back.properties) == ([], [])
 
 
 def test_mistakes_are_named(provider: CloudflareProvider) -> None:
@@ -162,9 +162,9 @@ def test_mistakes_are_named(provider: CloudflareProvider) -> None:
 
 
 def test_a_zone_is_found_by_its_exact_name(provider: CloudflareProvider) -> None:
-    found = invoke(provider, "getZone", filter={"name": "example.org"})
-    assert (found["id"], found["zoneId"], found["name"]) == (ZONE, ZONE, "example.org")
-    assert found["nameServers"] and found["filter"] == {"name": "example.org", "match": "all"}
+    looked_up = invoke(provider, "getZone", filter={"name": "example.org"})
+    assert (looked_up["id"], looked_up["zoneId"], looked_up["name"]) == (ZONE, ZONE, "example.org")
+    assert looked_up["nameServers"] and looked_up["filter"] == {"name": "example.org", "match": "all"}
     assert invoke(provider, "getZone", zoneId=ZONE)["name"] == "example.org"
     with pytest.raises(Failure, match=r"exactly one zone .*example.net.*: 0 found"):
         invoke(provider, "getZone", filter={"name": "example.net"})

@@ -22,7 +22,7 @@ TIMEOUT = 20.0
 URN = f"urn:pulumi:dev::test::my:index:Parent${TYPE}::it"
 
 
-class Said(Log):
+class LogRecorder(Log):
     def __init__(self) -> None:
         self.lines: list[tuple[float, str, bool]] = []
 
@@ -52,8 +52,8 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(closing())
 
 
-def create(connection: dict[str, Any], said: Said | None = None, **inputs: Any) -> dict[str, Any]:
-    return run(_create(CommandProvider(said or Said()), {"connection": connection, **inputs}))
+def create(connection: dict[str, Any], log: LogRecorder | None = None, **inputs: Any) -> dict[str, Any]:
+    return run(_create(CommandProvider(log or LogRecorder()), {"connection": connection, **inputs}))
 
 
 async def _create(provider: CommandProvider, inputs: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def plain_to_properties(values: dict[str, Any]) -> dict[str, Any]:
     return {key: wrap(value) for key, value in values.items()}
 
 
-def update(connection: dict[str, Any], said: Said, olds: dict[str, Any], **news: Any) -> dict[str, Any]:
+def update(connection: dict[str, Any], log: LogRecorder, olds: dict[str, Any], **news: Any) -> dict[str, Any]:
     request = p.UpdateRequest(
         URN,
         "it",
@@ -77,7 +77,7 @@ def update(connection: dict[str, Any], said: Said, olds: dict[str, Any], **news:
         [],
         False,
     )
-    state = run(CommandProvider(said).update(request))
+    state = run(CommandProvider(log).update(request))
     return {key: plain(value) for key, value in state.properties.items()}
 
 
@@ -124,17 +124,17 @@ def test_the_server_decides_about_environment_variables(sshd: Sshd) -> None:
 
 
 def test_previous_output_is_offered_and_a_refusal_only_warns(sshd: Sshd) -> None:
-    output, olds = Said(), {"stdout": "before", "stderr": ""}
+    output, olds = LogRecorder(), {"stdout": "before", "stderr": ""}
     command = {"create": "false", "update": "echo [$PULUMI_COMMAND_STDOUT]"}
     assert update(sshd.connection, output, olds, **command)["stdout"] == "[]"
     assert "WARNING Unable to set 'PULUMI_COMMAND_STDOUT'" in output.text
-    quiet = Said()
+    quiet = LogRecorder()
     update(sshd.connection, quiet, olds, **command, addPreviousOutputInEnv=False)
     assert "WARNING" not in quiet.text
 
 
 def test_lines_are_logged_as_they_come(sshd: Sshd) -> None:
-    output = Said()
+    output = LogRecorder()
     create(sshd.connection, output, create="echo first; sleep 0.5; echo second >&2; sleep 0.2; printf last")
     assert [line for _, line, _ in output.lines] == ["INFO first", "INFO second", "INFO last"]
     assert output.lines[1][0] - output.lines[0][0] > 0.3
@@ -151,7 +151,7 @@ def test_lines_are_logged_as_they_come(sshd: Sshd) -> None:
     ],
 )
 def test_logging_chooses_streams(sshd: Sshd, logging: str, lines: list[str]) -> None:
-    output = Said()
+    output = LogRecorder()
     state = create(sshd.connection, output, create="echo out; echo err >&2", logging=logging)
     assert sorted(line for _, line, _ in output.lines) == lines
     assert (state["stdout"], state["stderr"]) == ("out", "err")
@@ -187,7 +187,7 @@ def test_a_wrong_user_key_is_a_dial_error(sshd: Sshd) -> None:
 
 
 def test_dialling_goes_on_until_a_server_appears(stopped_sshd: Sshd) -> None:
-    output = Said()
+    output = LogRecorder()
     starting = threading.Timer(1, stopped_sshd.start)
     starting.start()
     try:
@@ -201,17 +201,17 @@ def test_dialling_goes_on_until_a_server_appears(stopped_sshd: Sshd) -> None:
 def test_a_resources_timeout_counts_while_it_dials(stopped_sshd: Sshd) -> None:
     inputs = {"connection": stopped_sshd.connection, "create": "true"}
     with pytest.raises(Failure, match="context deadline exceeded"):
-        run(_create(CommandProvider(Said()), inputs, timeout=0.5))
+        run(_create(CommandProvider(LogRecorder()), inputs, timeout=0.5))
 
 
 def test_a_command_that_runs_may_take_longer(sshd: Sshd) -> None:
     inputs = {"connection": sshd.connection, "create": "sleep 3; echo done"}
-    assert run(_create(CommandProvider(Said()), inputs, timeout=2.5))["stdout"] == "done"
+    assert run(_create(CommandProvider(LogRecorder()), inputs, timeout=2.5))["stdout"] == "done"
 
 
 def test_dialling_ends_at_the_limit(stopped_sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dial, "LONGEST_DELAY", 0.01)
-    output = Said()
+    output = LogRecorder()
     with pytest.raises(Failure, match=r"after 10 failed attempts: dial tcp .* connect: connection refused"):
         create(stopped_sshd.connection, output, create="true")
     assert len(output.lines) == 10
@@ -227,7 +227,7 @@ def test_a_silent_server_would_hang_the_official_provider(stopped_sshd: Sshd, mo
 
 def test_cancelling_ends_the_dialling(stopped_sshd: Sshd) -> None:
     async def cancelled() -> None:
-        provider = CommandProvider(Said())
+        provider = CommandProvider(LogRecorder())
         inputs = {"connection": stopped_sshd.connection | {"dialErrorLimit": -1}, "create": "true"}
         creating = asyncio.create_task(_create(provider, inputs))
         await asyncio.sleep(0.3)
@@ -249,7 +249,7 @@ def test_the_remote_process_outlives_a_dropped_connection(sshd: Sshd) -> None:
 
 def check(**inputs: Any) -> list[str]:
     request = p.CheckRequest(URN, {}, plain_to_properties(inputs), b"")
-    return [failure.property for failure in asyncio.run(CommandProvider(Said()).check(request)).failures or []]
+    return [failure.property for failure in asyncio.run(CommandProvider(LogRecorder()).check(request)).failures or []]
 
 
 def test_mistakes_are_named() -> None:
@@ -263,7 +263,7 @@ def test_mistakes_are_named() -> None:
 def test_other_resources_of_the_provider_are_refused() -> None:
     request = p.CheckRequest("urn:pulumi:dev::test::command:remote:CopyToRemote::it", {}, {}, b"")
     with pytest.raises(Failure, match="command:remote:CopyToRemote is not in this stand-in"):
-        asyncio.run(CommandProvider(Said()).check(request))
+        asyncio.run(CommandProvider(LogRecorder()).check(request))
 
 
 def test_unknown_inputs_make_unknown_outputs_in_a_preview() -> None:
@@ -271,7 +271,7 @@ def test_unknown_inputs_make_unknown_outputs_in_a_preview() -> None:
 
     def preview(**news: Any) -> Any:
         request = p.UpdateRequest(URN, "it", olds, news, 0, [], True)
-        return asyncio.run(CommandProvider(Said()).update(request)).properties["stdout"]
+        return asyncio.run(CommandProvider(LogRecorder()).update(request)).properties["stdout"]
 
     assert preview(create=wrap("a"), stdin=UNKNOWN) == UNKNOWN
     assert preview(create=wrap("a"), stdin=wrap("y")) == UNKNOWN

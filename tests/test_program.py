@@ -113,11 +113,11 @@ def test_what_the_host_confirmed_decides_whether_there_is_a_deploy():
     from components.host_facts import Unreachable
     from components.nixos import deploy_request
 
-    def token(digest: str, recorded: str, begun: int, *drift: str) -> str:
+    def token(digest: str, recorded: str, deploys: int, *drift: str) -> str:
         facts = HostFacts(
             confirmed_digest=digest,
             confirmed_token=recorded,
-            deploys_begun=begun,
+            deploys_begun=deploys,
             drift=drift,
             seen_from="",
         )
@@ -150,25 +150,25 @@ def test_what_became_of_keys_and_users_is_told_with_what_to_do():
     from components.headscale import warnings
     from components.host_facts import Unreachable
 
-    def told(*users: str, **known: tuple[str, int]) -> list[str]:
-        return list(warnings(users, facts_of(**known)))
+    def warnings_of(*users: str, **states: tuple[str, int]) -> list[str]:
+        return list(warnings(users, facts_of(**states)))
 
-    assert told("bob", bob=("valid", 7)) == []
+    assert warnings_of("bob", bob=("valid", 7)) == []
     for state in ("expired", "used up"):
-        (warning,) = told("bob", "carol", bob=(state, 7), carol=("valid", 8))
+        (warning,) = warnings_of("bob", "carol", bob=(state, 7), carol=("valid", 8))
         assert f"bob is {state}: `pulumi config set preauthKeySerial" in warning
-    (warning,) = told("bob", bob=("revoked", 7))
+    (warning,) = warnings_of("bob", bob=("revoked", 7))
     assert "bob was revoked on the server: `pulumi up` makes a new one" in warning
-    (warning,) = told("robert", bob=("valid", 7))
+    (warning,) = warnings_of("robert", bob=("valid", 7))
     assert "no longer names bob" in warning
     assert "stays, with its nodes (2)" in warning
-    assert len(told("bob", "carol", bob=("unknown", 7), carol=("unknown", 8))) == 1
+    assert len(warnings_of("bob", "carol", bob=("unknown", 7), carol=("unknown", 8))) == 1
     assert list(warnings(["bob"], Unreachable(asked_at="noon"))) == []
 
 
-def facts_of(**known: tuple[str, int]) -> HostFacts:
+def facts_of(**states: tuple[str, int]) -> HostFacts:
     """Facts of users, each with the state and the id of its key."""
-    users = {user: UserFacts(key=key, reason="serial 1", state=state, nodes=2) for user, (state, key) in known.items()}
+    users = {user: UserFacts(key=key, reason="serial 1", state=state, nodes=2) for user, (state, key) in states.items()}
     return HostFacts(
         confirmed_digest="",
         confirmed_token="",

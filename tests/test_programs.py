@@ -83,9 +83,9 @@ def test_the_plugin_takes_what_the_program_sets(schema: dict[str, Any], resource
 @pytest.mark.parametrize("resource", USED, ids=lambda resource: resource.__name__)
 def test_the_plugin_gives_what_the_sdk_reads(schema: dict[str, Any], resource: Any) -> None:
     """A number as an id, which upstream has and Pulumi has not, would show as one more property."""
-    given = schema["resources"][resource.pulumi_type]["properties"]
+    properties = schema["resources"][resource.pulumi_type]["properties"]
     read = {name for name, value in vars(resource).items() if isinstance(value, property)}
-    assert {re.sub("(?=[A-Z])", "_", name).lower() for name in given} == read
+    assert {re.sub("(?=[A-Z])", "_", name).lower() for name in properties} == read
 
 
 def install(engine: Path, version: str) -> tuple[Path, ...]:

@@ -40,10 +40,10 @@ def test_the_table_of_configuration_has_every_key_with_its_default():
         if "default" not in entry:
             assert output == ("required, secret" if entry.get("secret") else "required"), key
         elif entry["default"] and key != "acmeServer":
-            assert output == f"`{shown(entry['default'])}`", key
+            assert output == f"`{as_text(entry['default'])}`", key
 
 
-def shown(default: object) -> str:
+def as_text(default: object) -> str:
     if isinstance(default, list):
         return f"[{', '.join(default)}]"
     return str(default).lower() if isinstance(default, bool) else str(default)

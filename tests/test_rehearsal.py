@@ -20,13 +20,13 @@ STORIES = sorted(path.stem for path in (PROGRAM / "rehearsal/stories").glob("[a-
 def test_a_story_proves_every_line_of_its_table(story: str, capfd: pytest.CaptureFixture[str]):
     before = seen_by_the_host()
     with capfd.disabled():
-        output, traces, last_word = told(story)
+        output, traces, last_word = tell(story)
     assert output[-1] == "exit 0", "".join(output[-40:])
     assert traces is not None and traces.left(begun_before=last_word) == []
     assert seen_by_the_host() == before
 
 
-def told(story: str) -> tuple[list[str], Traces | None, float]:
+def tell(story: str) -> tuple[list[str], Traces | None, float]:
     """The output of a story, shown as it comes, and its status; what it would leave is known at its first step.
 
     The last is when it printed something for the last time.

@@ -41,7 +41,7 @@ def settings(operator: Operator) -> str:
     return (operator.project / "Pulumi.mine.yaml").read_text()
 
 
-def kept(key: str, private: str) -> str:
+def former_value(key: str, private: str) -> str:
     """The half of a former SSH key that has to stay."""
     return private if key == "deploy-key" else rules.private_key(f"{private}\n")
 
@@ -52,7 +52,7 @@ def test_an_ssh_key_is_another_and_what_reaches_the_server_stays(operator: Opera
     before = operator.get(name)
     output = rotate(operator, key)
     assert rules.private_key(operator.get(name) + "\n") != rules.private_key(before + "\n")
-    assert operator.get(former) == kept(key, before)
+    assert operator.get(former) == former_value(key, before)
     assert f"`pulumi config rm headscale:{former}`" in output
     assert f"  headscale:{name}:\n    secure: " in settings(operator)
     assert (f"  headscale:{former}:\n    secure: " in settings(operator)) == (key == "deploy-key")
@@ -69,7 +69,7 @@ def test_the_only_key_that_the_server_may_know_is_not_forgotten(operator: Operat
     operator.run("pulumi", "config", "rm", f"headscale:{former}")
     second = operator.get(name)
     rotate(operator, key)
-    assert operator.get(former) == kept(key, second)
+    assert operator.get(former) == former_value(key, second)
 
 
 def test_the_sops_file_and_its_rule_follow_the_age_key(operator: Operator):
@@ -100,27 +100,29 @@ def test_killed_before_any_of_its_steps_the_next_run_completes_it(operator: Oper
     """Slow by design: it begins as often as it has steps."""
     killed = operator.place.with_name(f"{operator.place.name}-killed")
     killed.touch()
-    known = {name: operator.get(name) for name in ("deployKey", "sshHostKey", "hostAgeKey")}
+    current = {name: operator.get(name) for name in ("deployKey", "sshHostKey", "hostAgeKey")}
     values = operator.values()
     run = (sys.executable, HERE / "killed.py", killed, "scripts.rotate", key)
     times = 0
     while (process := operator.start(*run, PYTHONPATH=str(operator.project))).returncode == -SIGKILL:
         times += 1
-        assert reachable(operator, known), killed.read_text().splitlines()[-2:]
+        assert reachable(operator, current), killed.read_text().splitlines()[-2:]
         assert operator.values() == values
     assert process.returncode == 0, process.stderr
     assert times > 3
     assert sops.checked(operator.secrets_file, operator.host())
     assert all(recipient in operator.sops_yaml.read_text() for recipient in sops.recipients(operator.secrets_file))
     assert not list(operator.project.rglob(".rotated-*")) + list(operator.project.rglob(".new-*"))
-    assert [name for name in known if operator.get(name) != known[name]] == [SSH.get(key, ("hostAgeKey",))[0]]
+    assert [name for name in current if operator.get(name) != current[name]] == [SSH.get(key, ("hostAgeKey",))[0]]
 
 
-def reachable(operator: Operator, known: dict[str, str]) -> bool:
+def reachable(operator: Operator, current: dict[str, str]) -> bool:
     """True where the configuration still holds a deploy key and a host key of before."""
-    held = operator.run("pulumi", "config", "--json", "--show-secrets")
-    deploy_key, host_key = known["deployKey"].splitlines()[-3], known["sshHostKey"].splitlines()[-3]
-    return deploy_key in held and (host_key in held or rules.private_key(known["sshHostKey"] + "\n") in held)
+    configuration = operator.run("pulumi", "config", "--json", "--show-secrets")
+    deploy_key, host_key = current["deployKey"].splitlines()[-3], current["sshHostKey"].splitlines()[-3]
+    return deploy_key in configuration and (
+        host_key in configuration or rules.private_key(current["sshHostKey"] + "\n") in configuration
+    )
 
 
 @pytest.mark.parametrize("key", [*SSH, "age-key"])
@@ -128,8 +130,8 @@ def test_no_secret_is_in_arguments_or_environment(operator: Operator, key: str):
     names = ("deployKey", "sshHostKey", "hostAgeKey")
     before = [operator.get(name) for name in names]
     rotate(operator, key, **operator.logged())
-    held = [*before, *(operator.get(name) for name in names)]
-    lines = {line for text in held for line in text.splitlines() if not line.startswith("-----")}
+    configuration = [*before, *(operator.get(name) for name in names)]
+    lines = {line for text in configuration for line in text.splitlines() if not line.startswith("-----")}
     # What a private SSH key's first line holds is the same in all.
     secret = {line for line in lines if not line.startswith("b3BlbnNzaC1rZXk")}
     log = Path(operator.log).read_text()

@@ -55,18 +55,18 @@ def server_takes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
 
 def test_without_a_former_key_nobody_asks_which_one_is_taken(program, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(rotation, "_try")
-    found = connections(program())
-    assert {host.split()[1] for _, host in found.values()} == {NEW[1].split()[1]}
-    assert {private for private, _ in found.values()} == {NEW[0].strip()}
+    keys_used = connections(program())
+    assert {host.split()[1] for _, host in keys_used.values()} == {NEW[1].split()[1]}
+    assert {private for private, _ in keys_used.values()} == {NEW[0].strip()}
 
 
 def test_the_server_is_given_the_new_keys_over_those_that_it_takes_and_asked_for_the_rest_with_the_new(
     program, server_takes
 ):
     server_takes(FORMER, FORMER_HOST)
-    found = connections(program(formerDeployKey=FORMER, formerSshHostKey=FORMER_HOST))
-    assert {name for name, keys in found.items() if keys == (FORMER.strip(), FORMER_HOST)} == set(ONCE)
-    rest = [keys for name, keys in found.items() if name not in ONCE]
+    keys_used = connections(program(formerDeployKey=FORMER, formerSshHostKey=FORMER_HOST))
+    assert {name for name, keys in keys_used.items() if keys == (FORMER.strip(), FORMER_HOST)} == set(ONCE)
+    rest = [keys for name, keys in keys_used.items() if name not in ONCE]
     assert {(private, host.split()[1]) for private, host in rest} == {(NEW[0].strip(), NEW[1].split()[1])}
 
 
@@ -89,7 +89,7 @@ def test_another_deploy_key_is_another_key_at_hetzner(program):
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def messages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The program's warnings."""
     warnings: list[str] = []
     monkeypatch.setattr(pulumi.log, "warn", warnings.append)
@@ -107,31 +107,31 @@ def accepted(private_keys: list[str], host_keys: list[str]) -> tuple[str, str]:
     return asyncio.run(rotation.accepted_keys("127.0.0.1", private_keys, host_keys))
 
 
-def test_the_keys_that_the_server_takes_are_found_wherever_the_change_was_ended(taken: tuple[str, str], said):
+def test_the_keys_that_the_server_takes_are_found_wherever_the_change_was_ended(taken: tuple[str, str], messages):
     deploy, host = taken
     other, other_host = private_key(), public(private_key())
     assert accepted([other, deploy], [other_host, host]) == (deploy, host)
     assert accepted([deploy, other], [other_host, host]) == (deploy, host)
     assert accepted([other, deploy], [host, other_host]) == (deploy, host)
-    assert said == []
+    assert messages == []
     assert accepted([deploy, other], [host, other_host]) == (deploy, host)
     assert accepted([deploy, other], [host]) == (deploy, host)
-    assert [re.findall(r"config rm headscale:(\w+)", warning) for warning in said] == [
+    assert [re.findall(r"config rm headscale:(\w+)", warning) for warning in messages] == [
         ["formerDeployKey", "formerSshHostKey"],
         ["formerDeployKey"],
     ]
 
 
-def test_a_server_that_takes_none_counts_as_having_the_configured_ones(taken: tuple[str, str], said):
+def test_a_server_that_takes_none_counts_as_having_the_configured_ones(taken: tuple[str, str], messages):
     deploy, host = taken
     strangers = [private_key(), private_key()]
     assert accepted(strangers, [host]) == (strangers[0], host)
-    assert "PermissionDenied" in said[0]
+    assert "PermissionDenied" in messages[0]
     others = [public(private_key()), public(private_key())]
     assert accepted([deploy], others) == (deploy, others[0])
-    assert "Host key is not trusted" in said[1]
+    assert "Host key is not trusted" in messages[1]
 
 
-def test_a_server_that_does_not_answer_counts_as_having_the_configured_ones(said):
+def test_a_server_that_does_not_answer_counts_as_having_the_configured_ones(messages):
     assert asyncio.run(rotation.accepted_keys("127.255.255.254", [FORMER], [FORMER_HOST])) == (FORMER, FORMER_HOST)
-    assert len(said) == 1
+    assert len(messages) == 1

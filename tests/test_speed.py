@@ -27,12 +27,12 @@ def test_the_program_starts_without_the_modules_that_take_long_to_load():
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     """The requests to the engine for Cloudflare: type or function, name, version, values."""
-    seen: list[tuple] = []
+    calls: list[tuple] = []
     register, invoke = mocks.MockMonitor.RegisterResource, mocks.MockMonitor.Invoke
 
     def note(token: str, name: str, version: str, values: Struct) -> None:
         if token.startswith("cloudflare:"):
-            seen.append((token, name, version, json.dumps(rpc.deserialize_properties(values), sort_keys=True)))
+            calls.append((token, name, version, json.dumps(rpc.deserialize_properties(values), sort_keys=True)))
 
     def registering(self: mocks.MockMonitor, request):
         note(request.type, request.name, request.version, request.object)
@@ -44,7 +44,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
 
     monkeypatch.setattr(mocks.MockMonitor, "RegisterResource", registering)
     monkeypatch.setattr(mocks.MockMonitor, "Invoke", invoking)
-    return seen
+    return calls
 
 
 def test_cloudflare_is_asked_for_the_same_as_by_its_own_package(program, sent, monkeypatch: pytest.MonkeyPatch):

@@ -121,7 +121,7 @@ def test_without_nix_it_says_what_it_needs(tmp_path: Path):
     assert "`nix` is not on PATH" in process.stderr
 
 
-class Project:
+class ProjectCopy:
     """A copy of the project in a server's image, whose flake takes its inputs from directories."""
 
     def __init__(self, server: ServerImage, name: str):
@@ -162,11 +162,11 @@ class Project:
 
 
 @pytest.fixture
-def project(server: ServerImage, request: pytest.FixtureRequest) -> Project:
-    return Project(server, re.sub(r"\W", "-", request.node.name))
+def project(server: ServerImage, request: pytest.FixtureRequest) -> ProjectCopy:
+    return ProjectCopy(server, re.sub(r"\W", "-", request.node.name))
 
 
-def test_it_moves_versions_with_their_hashes(project: Project):
+def test_it_moves_versions_with_their_hashes(project: ProjectCopy):
     process = project.update("--headscale", "0.29.4", "--ui", "2026.11.02")
     assert process.returncode == 0, process.stderr
     assert [line.split() for line in process.stdout.splitlines()] == [
@@ -178,7 +178,7 @@ def test_it_moves_versions_with_their_hashes(project: Project):
         project.build(attribute)
 
 
-def test_it_moves_the_inputs_that_changed(project: Project):
+def test_it_moves_the_inputs_that_changed(project: ProjectCopy):
     later = project.root / "nixpkgs/later"
     later.write_text("changed\n")
     os.utime(later, (4e9, 4e9))
@@ -200,7 +200,7 @@ def test_it_moves_the_inputs_that_changed(project: Project):
         (["--headscale", "v0.30.0"], "is not a version"),
     ],
 )
-def test_what_fails_changes_nothing(project: Project, arguments: list[str], reason: str):
+def test_what_fails_changes_nothing(project: ProjectCopy, arguments: list[str], reason: str):
     before = project.content()
     process = project.update(*arguments)
     assert process.returncode != 0
@@ -208,7 +208,7 @@ def test_what_fails_changes_nothing(project: Project, arguments: list[str], reas
     assert project.content() == before
 
 
-def test_a_system_that_no_longer_evaluates_changes_nothing(project: Project):
+def test_a_system_that_no_longer_evaluates_changes_nothing(project: ProjectCopy):
     (project.root / "nix/nix.nix").write_text("{ nix.gone = true; }\n")
     before = project.content()
     process = project.update("--ui", "2026.11.02")
@@ -216,7 +216,7 @@ def test_a_system_that_no_longer_evaluates_changes_nothing(project: Project):
     assert project.content() == before
 
 
-def test_a_system_that_cannot_be_built_changes_nothing(project: Project):
+def test_a_system_that_cannot_be_built_changes_nothing(project: ProjectCopy):
     (project.root / "nix/policy.hujson").write_text('{"acls": [{"action": "no such action"}]}')
     before = project.content()
     process = project.update("--ui", "2026.11.02")
@@ -226,7 +226,7 @@ def test_a_system_that_cannot_be_built_changes_nothing(project: Project):
     assert project.content() == before
 
 
-def test_the_inputs_do_not_go_back(project: Project):
+def test_the_inputs_do_not_go_back(project: ProjectCopy):
     lock = project.root / "nix/flake.lock"
     written = json.loads(lock.read_text())
     written["nodes"]["nixpkgs"]["locked"]["lastModified"] = 4_000_000_000

@@ -69,12 +69,12 @@ def settings() -> dict[str, Any]:
     return server_image().evaluate(sample_tree(), "services.headscale.settings")
 
 
-def make(user: str, **wanted: Any) -> str:
+def make(user: str, **changes: Any) -> str:
     request = {"user": user, "expiration": "1h", "reusable": True, "ephemeral": False, "tags": [], "reason": "new"}
-    return given("preauth-key.sh", request | wanted)
+    return by_stdin("preauth-key.sh", request | changes)
 
 
-def given(script: str, request: dict[str, Any]) -> str:
+def by_stdin(script: str, request: dict[str, Any]) -> str:
     return f"printf %s {shlex.quote(json.dumps(request))} | sh /remote/{script}"
 
 
@@ -106,7 +106,7 @@ def test_a_new_key_expires_the_former_one_and_no_other(walk: Walk):
     assert steps[3].states() == {"alice": "valid", "bob": "valid"}
     assert steps[3].facts["alice"]["reason"] == "another serial"
     assert ended(steps[4].json(), steps[0].json()["key"])
-    assert not any(ended(steps[4].json(), steps[made].json()["key"]) for made in (1, 2, 3))
+    assert not any(ended(steps[4].json(), steps[first].json()["key"]) for first in (1, 2, 3))
 
 
 def ended(keys: list[dict[str, Any]], secret: str) -> bool:
@@ -127,12 +127,12 @@ def test_after_a_run_that_was_cut_off_the_next_one_leaves_one_key_that_is_known(
 
 def test_a_key_is_made_as_wanted(walk: Walk):
     expected = {"expiration": "2h", "reusable": False, "ephemeral": True, "tags": ["tag:web", "tag:db"]}
-    made, listed = walk(make("alice", **expected), LIST_KEYS)
+    first, listed = walk(make("alice", **expected), LIST_KEYS)
     (key,) = listed.json()
     assert (key.get("reusable", False), key["ephemeral"], key["acl_tags"]) == (False, True, ["tag:db", "tag:web"])
     assert key["expiration"]["seconds"] - key["created_at"]["seconds"] in (7199, 7200)
     assert key["user"]["name"] == "alice"
-    assert made.json()["expiresAt"].endswith("Z")
+    assert first.json()["expiresAt"].endswith("Z")
 
 
 def test_users_are_told_apart_by_their_whole_names(walk: Walk):
@@ -149,7 +149,7 @@ def test_a_user_destroyed_or_renamed_on_the_server_is_made_again(walk: Walk):
 
 
 def test_the_key_of_a_user_who_is_not_named_any_more_expires_and_the_user_stays(walk: Walk):
-    retire = given("former-users.sh", {"users": ["alice"]})
+    retire = by_stdin("former-users.sh", {"users": ["alice"]})
     steps = walk(make("alice"), make("ali"), retire, retire, LIST_KEYS, "headscale users list --output json")
     assert steps[2].printed.startswith("ali is no longer a user of this stack")
     assert steps[3].printed == ""
@@ -159,7 +159,7 @@ def test_the_key_of_a_user_who_is_not_named_any_more_expires_and_the_user_stays(
 
 
 def test_before_the_first_user_there_is_nothing_to_tell(walk: Walk):
-    (step,) = walk(given("former-users.sh", {"users": ["alice"]}))
+    (step,) = walk(by_stdin("former-users.sh", {"users": ["alice"]}))
     assert (step.status, step.facts) == (0, {})
 
 
@@ -170,14 +170,14 @@ def test_only_root_reads_what_is_recorded(walk: Walk):
 
 
 @pytest.mark.parametrize(
-    ("key", "database", "told"),
+    ("key", "database", "message"),
     [
         ("hskey-api-too-short", "own", "is not of the form hskey-api-"),
         (f"hskey-api-{'p' * 12}-{'s' * 64}", "copy", "headscale answers 401 to the key that was just registered"),
     ],
 )
 def test_an_api_key_that_headscale_does_not_take_fails_its_unit(
-    server: ServerImage, system: str, walk: Walk, key: str, database: str, told: str
+    server: ServerImage, system: str, walk: Walk, key: str, database: str, message: str
 ):
     unit = server.unit(system, "headscale-api-key.service")
     (register,) = re.findall(r"^ExecStart=(\S+)", unit, re.MULTILINE)
@@ -189,7 +189,7 @@ def test_an_api_key_that_headscale_does_not_take_fails_its_unit(
         f"mkdir -p /key; echo {key} >/key/api-key; {environment} {register}"
     )
     assert step.status != 0
-    assert told in step.printed
+    assert message in step.printed
 
 
 OPEN = '{"tagOwners": {"tag:srv": ["admin@"]}, "acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}], '
@@ -220,10 +220,10 @@ def test_headscale_judges_a_policy_by_the_users_of_the_day_and_writes_nothing(wa
     judge = 'sh -c "$(cat /remote/judge-policy.sh)" judge-policy /dev/stdin'
     list_users = "headscale users list --output json | jq -c 'map(.name)'"
     commands = [f"printf %s {shlex.quote(policy)} | {judge}" for policy, _, _ in JUDGED.values()]
-    made, *steps, users, _, silent = walk(
+    first, *steps, users, _, silent = walk(
         make("admin"), *commands, list_users, "kill $HEADSCALE; tail --pid $HEADSCALE -f /dev/null", commands[0]
     )
-    assert made.status == 0
+    assert first.status == 0
     for (what, (_, status, words)), step in zip(JUDGED.items(), steps, strict=True):
         assert (step.status, words in step.printed) == (status, True), f"{what}: {step}"
     assert users.json() == ["admin"]
@@ -238,6 +238,6 @@ def test_a_person_who_came_by_a_login_of_the_same_name_is_not_the_stacks_user(wa
         "values (1, 'carol', 'oidc', 'https://login.example.org/7')"
     )
     user_of_keys = "headscale preauthkeys list --output json | jq '.[0].user.id'"
-    _, made, user = walk(f'sqlite3 {database} "{person}"', make("carol"), user_of_keys)
-    assert made.states() == {"carol": "valid"}
+    _, first, user = walk(f'sqlite3 {database} "{person}"', make("carol"), user_of_keys)
+    assert first.states() == {"carol": "valid"}
     assert user.json() == 2

@@ -36,7 +36,7 @@ SSH_FROM_OPERATOR = FirewallRule("in", "tcp", "22", ("198.51.100.10/32", "2001:d
 
 
 @dataclass(frozen=True)
-class World:
+class SmallWorld:
     run: capsule.Run
     names: dns.Resolver
     acme: acme.Acme
@@ -49,7 +49,7 @@ class World:
 
 
 @dataclass(frozen=True)
-class Record:
+class DnsAnswer:
     name: str
     type: str
     content: str
@@ -57,17 +57,17 @@ class Record:
 
 
 @contextmanager
-def world() -> Iterator[World]:
+def world() -> Iterator[SmallWorld]:
     run = capsule.enter()
     base = image.base(print)
     with ExitStack() as end:
         end.enter_context(network.internet())
         resolver, authority = end.enter_context(dns.names(run)), end.enter_context(acme.acme(run))
-        made = machines.Machines(run=run, image=[base], ca_bundle=authority.bundle)
-        yield World(run, resolver, authority, end.enter_context(made))
+        running = machines.Machines(run=run, image=[base], ca_bundle=authority.bundle)
+        yield SmallWorld(run, resolver, authority, end.enter_context(running))
 
 
-def in_world(test: Callable[[World], None]) -> Callable[[], None]:
+def in_world(test: Callable[[SmallWorld], None]) -> Callable[[], None]:
     def outside() -> None:
         image.base(print)
         programs.build(print)
@@ -121,7 +121,7 @@ def spec(run: capsule.Run, number: int = 10) -> ServerSpec:
     )
 
 
-def boot(world: World, number: int = 10) -> int:
+def boot(world: SmallWorld, number: int = 10) -> int:
     world.machines.create(spec(world.run, number))
     answers(f"203.0.113.{number}")
     return number
@@ -131,13 +131,13 @@ def answers(address: str) -> None:
     eventually(lambda: ssh_banner(address), f"{address} to answer on port 22", timeout=30)
 
 
-def look(world: World, number: int, *argv: str) -> str:
+def look(world: SmallWorld, number: int, *argv: str) -> str:
     process = world.machines.run(number, argv)
     assert process.returncode == 0, f"{argv}: {process.returncode}: {process.stderr}"
     return process.stdout.strip()
 
 
-def rebooted(world: World, number: int, before: str) -> None:
+def rebooted(world: SmallWorld, number: int, before: str) -> None:
     def other() -> bool:
         return world.machines.run(number, BOOT_ID).stdout.strip() not in ("", before)
 
@@ -145,7 +145,7 @@ def rebooted(world: World, number: int, before: str) -> None:
 
 
 @in_world
-def test_two_servers_boot_at_once_with_the_keys_they_were_ordered_with(world: World) -> None:
+def test_two_servers_boot_at_once_with_the_keys_they_were_ordered_with(world: SmallWorld) -> None:
     for number in (10, 11):
         world.machines.create(spec(world.run, number))
     expected = key(world.run, HOST_KEY).with_suffix(".pub").read_text().split()[1]
@@ -161,7 +161,7 @@ def test_two_servers_boot_at_once_with_the_keys_they_were_ordered_with(world: Wo
 
 
 @in_world
-def test_a_reboot_keeps_the_disk_and_nothing_else(world: World) -> None:
+def test_a_reboot_keeps_the_disk_and_nothing_else(world: SmallWorld) -> None:
     server = boot(world)
     before = look(world, server, *BOOT_ID)
     look(world, server, "touch", "/var/lib/kept")
@@ -174,7 +174,7 @@ def test_a_reboot_keeps_the_disk_and_nothing_else(world: World) -> None:
 
 
 @in_world
-def test_a_server_that_powers_itself_off_stays_off_until_it_is_switched_on(world: World) -> None:
+def test_a_server_that_powers_itself_off_stays_off_until_it_is_switched_on(world: SmallWorld) -> None:
     server = boot(world)
     look(world, server, "systemctl", "--no-block", "poweroff")
     eventually(lambda: world.machines[server].process is None, "the server to be off", timeout=20)
@@ -186,7 +186,7 @@ def test_a_server_that_powers_itself_off_stays_off_until_it_is_switched_on(world
 
 
 @in_world
-def test_delete_leaves_nothing(world: World) -> None:
+def test_delete_leaves_nothing(world: SmallWorld) -> None:
     boot(world, 11)
     before = traces(world)
     world.machines.set_firewall(10, [SSH_FROM_OPERATOR])
@@ -196,7 +196,7 @@ def test_delete_leaves_nothing(world: World) -> None:
     assert traces(world) == before
 
 
-def traces(world: World) -> dict[str, object]:
+def traces(world: SmallWorld) -> dict[str, object]:
     """The state of the machine that the end of a server must restore."""
     # Unlike rglob, it does not mind what vanishes while a server boots.
     groups = [path for tree in cgroups.hierarchies() for path, _, _ in os.walk(tree / world.run.name)]
@@ -234,7 +234,7 @@ systemctl --no-block reboot
 
 
 @in_world
-def test_stage_1_keeps_exactly_what_the_list_names_and_boots_what_the_boot_loader_names(world: World) -> None:
+def test_stage_1_keeps_exactly_what_the_list_names_and_boots_what_the_boot_loader_names(world: SmallWorld) -> None:
     server = boot(world)
     before = look(world, server, *BOOT_ID)
     look(world, server, "env", f"TOY_INIT={TOY_INIT}", f"KEEP={KEEP}", "sh", "-c", PREPARE)
@@ -258,7 +258,7 @@ def test_stage_1_keeps_exactly_what_the_list_names_and_boots_what_the_boot_loade
 
 
 @in_world
-def test_the_cloud_firewall_lets_in_what_its_rules_say(world: World) -> None:
+def test_the_cloud_firewall_lets_in_what_its_rules_say(world: SmallWorld) -> None:
     server = boot(world)
 
     def opens() -> bool:
@@ -280,7 +280,7 @@ def test_the_cloud_firewall_lets_in_what_its_rules_say(world: World) -> None:
 
 
 @in_world
-def test_outbound_rules_close_what_they_do_not_name(world: World) -> None:
+def test_outbound_rules_close_what_they_do_not_name(world: SmallWorld) -> None:
     server = boot(world)
     ping = ["ping", "-c", "1", "-W", "1", "198.51.100.20"]
     world.machines.set_firewall(server, [SSH_FROM_OPERATOR])
@@ -290,12 +290,12 @@ def test_outbound_rules_close_what_they_do_not_name(world: World) -> None:
     assert get(world, server) != 0, ping
 
 
-def get(world: World, server: int) -> int:
+def get(world: SmallWorld, server: int) -> int:
     return world.machines.run(server, ["curl", "-sS", "-m", "2", world.acme.directory]).returncode
 
 
 @in_world
-def test_nothing_leads_out(world: World) -> None:
+def test_nothing_leads_out(world: SmallWorld) -> None:
     server = boot(world)
     answers("2001:db8:10::1")
     start = time.monotonic()
@@ -310,17 +310,17 @@ def test_nothing_leads_out(world: World) -> None:
 
 
 @in_world
-def test_names_are_what_was_published_last(world: World) -> None:
+def test_names_are_what_was_published_last(world: SmallWorld) -> None:
     def addresses(name: str) -> set[str]:
         try:
-            return {found[4][0] for found in socket.getaddrinfo(name, 443)}  # type: ignore[misc]
+            return {entry[4][0] for entry in socket.getaddrinfo(name, 443)}  # type: ignore[misc]
         except socket.gaierror:
             return set()
 
     name, other = "headscale.example.org", "proxied.example.org"
-    world.names.publish([Record(name, "A", "203.0.113.10"), Record(name, "AAAA", "2001:db8:10::1")])
+    world.names.publish([DnsAnswer(name, "A", "203.0.113.10"), DnsAnswer(name, "AAAA", "2001:db8:10::1")])
     assert addresses(name) == {"203.0.113.10", "2001:db8:10::1"}
-    world.names.publish([Record(name, "A", "203.0.113.11"), Record(other, "A", "203.0.113.10", proxied=True)])
+    world.names.publish([DnsAnswer(name, "A", "203.0.113.11"), DnsAnswer(other, "A", "203.0.113.10", proxied=True)])
     assert addresses(name) == {"203.0.113.11"}
     assert addresses(other) == {"192.0.2.1"}
     world.names.publish([])
@@ -329,7 +329,7 @@ def test_names_are_what_was_published_last(world: World) -> None:
 
 
 @in_world
-def test_devices_find_each_other_directly_unless_a_router_is_in_the_way(world: World) -> None:
+def test_devices_find_each_other_directly_unless_a_router_is_in_the_way(world: SmallWorld) -> None:
     with control_server(world) as join:
         with world.device("laptop", 1, "easy") as laptop, world.device("phone", 2, "easy") as phone:
             laptop.join(join)
@@ -348,13 +348,13 @@ def test_devices_find_each_other_directly_unless_a_router_is_in_the_way(world: W
 
 
 @contextmanager
-def control_server(world: World) -> Iterator[str]:
+def control_server(world: SmallWorld) -> Iterator[str]:
     """A headscale on a bare link, with a certificate of its own that everybody here trusts."""
     place, name = network.Customer("control", "203.0.113.200"), "headscale.example.org"
     directory = world.run.directory("headscale")
     certificate = self_signed(directory, name)
     world.acme.bundle.write_text(world.acme.bundle.read_text() + certificate.read_text())
-    world.names.publish([Record(name, "A", place.ipv4)])
+    world.names.publish([DnsAnswer(name, "A", place.ipv4)])
     config = directory / "config.yaml"
     config.write_text(json.dumps(headscale_settings(directory, name, place.ipv4, certificate)))
     headscale = [str(programs.build(print) / "headscale"), "--config", str(config)]
@@ -391,7 +391,7 @@ def headscale_settings(directory: Path, name: str, address: str, certificate: Pa
     }
 
 
-def idle(world: World) -> None:
+def idle(world: SmallWorld) -> None:
     """Not a test: a world with one server that waits to be ended, and says its name."""
     print(world.run.name, flush=True)
     boot(world)
@@ -465,7 +465,7 @@ def stubborn() -> None:
 
 
 @in_world
-def test_orphans_are_collected_and_own_children_are_not(world: World) -> None:
+def test_orphans_are_collected_and_own_children_are_not(world: SmallWorld) -> None:
     own = subprocess.Popen(["true"])
     orphan = int(check(["sh", "-c", "sleep 0.05 >/dev/null 2>&1 & echo $!"]))
     eventually(lambda: not Path(f"/proc/{orphan}").exists(), "the orphan to be collected", timeout=5)
@@ -510,5 +510,5 @@ if __name__ == "__main__":
     if chosen in (stubborn, environment):
         chosen()
     else:
-        with world() as made:
-            getattr(chosen, "inside", chosen)(made)
+        with world() as running:
+            getattr(chosen, "inside", chosen)(running)

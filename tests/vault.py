@@ -13,17 +13,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 @contextmanager
 def vault() -> Iterator[str]:
     """The address at which it answers."""
-    kept: list[str] = []
+    plaintexts: list[str] = []
 
     class Transit(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             match self.path.split("/"):
                 case ["", "v1", "transit", "encrypt", _]:
-                    kept.append(asked["plaintext"])
-                    self.answer({"ciphertext": f"vault:v1:{len(kept) - 1}"})
+                    plaintexts.append(asked["plaintext"])
+                    self.answer({"ciphertext": f"vault:v1:{len(plaintexts) - 1}"})
                 case ["", "v1", "transit", "decrypt", _]:
-                    self.answer({"plaintext": kept[int(asked["ciphertext"].rpartition(":")[2])]})
+                    self.answer({"plaintext": plaintexts[int(asked["ciphertext"].rpartition(":")[2])]})
                 case _:
                     self.send_error(501)
 

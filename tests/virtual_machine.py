@@ -39,7 +39,7 @@ BOOT, ORDER = 300.0, 300.0
 
 
 @dataclass
-class Machine:
+class VirtualMachine:
     """A running machine; `console` is what its first serial port has said."""
 
     console: Path
@@ -49,8 +49,8 @@ class Machine:
 
     def await_ready(self, system: str) -> None:
         """Wait for `system` to run scripts, past one reboot or none."""
-        seen = self._line(BOOT)
-        assert seen == f"ready {system}", f"{seen!r} instead of {system}\n{self.last_words()}"
+        boot_line = self._line(BOOT)
+        assert boot_line == f"ready {system}", f"{boot_line!r} instead of {system}\n{self.last_words()}"
 
     def run(self, script: str, expect: int = 0) -> str:
         """The output of a script; its status must be as expected."""
@@ -86,7 +86,7 @@ class Machine:
 
 
 @contextmanager
-def machine(disk: Path, firmware: str, *arguments: str) -> Iterator[Machine]:
+def machine(disk: Path, firmware: str, *arguments: str) -> Iterator[VirtualMachine]:
     """Boot a disk under "bios" or "efi"; EFI's memory is new. Whatever `arguments` add is QEMU's."""
     console, address = disk.with_suffix(f".{firmware}.log"), disk.with_suffix(f".{firmware}.port")
     command = [
@@ -100,7 +100,7 @@ def machine(disk: Path, firmware: str, *arguments: str) -> Iterator[Machine]:
     ]
     with daemon(command, log=disk.with_suffix(".qemu.log")) as process, socket.socket(socket.AF_UNIX) as port:
         eventually(lambda: port.connect_ex(str(address)) == 0, "QEMU to take connections", timeout=10)
-        yield Machine(console, process, port)
+        yield VirtualMachine(console, process, port)
 
 
 def _firmware(firmware: str, disk: Path) -> list[str]:

@@ -21,10 +21,10 @@ class StackSecrets:
 def make(stack: Stack) -> StackSecrets:
     """Have them made, and read them back."""
     stack.make_secrets()
-    return held(stack)
+    return keys_of(stack)
 
 
-def held(stack: Stack) -> StackSecrets:
+def keys_of(stack: Stack) -> StackSecrets:
     """The secrets that Pulumi and sops hold now."""
     values = stack.secrets()
     return StackSecrets(

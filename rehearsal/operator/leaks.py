@@ -20,7 +20,7 @@ def forms(secret: str) -> Iterator[str]:
         yield base64.b64encode(b"." * before + secret.encode()).decode()[4:-4]
 
 
-def held(text: bytes, secrets: Mapping[str, str]) -> set[str]:
+def secrets_in(text: bytes, secrets: Mapping[str, str]) -> set[str]:
     """The names of the secrets that `text` holds in any form."""
     return {name for name, secret in secrets.items() if any(form.encode() in text for form in forms(secret))}
 
@@ -32,11 +32,11 @@ def files_with(secrets: Mapping[str, str], places: Iterable[Path]) -> dict[Path,
     there = [str(place) for place in places if place.exists()]
     process = subprocess.run([*search, *there], input=patterns, capture_output=True, text=True)
     assert process.returncode in (0, 1) or "No such file" in process.stderr, process.stderr
-    return {Path(line): held(Path(line).read_bytes(), secrets) for line in process.stdout.splitlines()}
+    return {Path(line): secrets_in(Path(line).read_bytes(), secrets) for line in process.stdout.splitlines()}
 
 
 @dataclass(frozen=True)
-class Shown:
+class Visible:
     """A process's public side: `what` is "arguments" or "environment", `side` is where it ran."""
 
     side: str
@@ -51,7 +51,7 @@ class Watch:
     A process that lives for less than one look may be missed. Servers have process namespaces of their own.
     """
 
-    shown: set[Shown] = field(default_factory=set)
+    outputs: set[Visible] = field(default_factory=set)
     processes: int = 0
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -66,8 +66,8 @@ class Watch:
         if self._thread:
             self._thread.join()
 
-    def found(self, secrets: Mapping[str, str]) -> dict[Shown, set[str]]:
-        return {output: names for output in self.shown if (names := held(output.text, secrets))}
+    def found(self, secrets: Mapping[str, str]) -> dict[Visible, set[str]]:
+        return {output: names for output in self.outputs if (names := secrets_in(output.text, secrets))}
 
     def _watch(self) -> None:
         looks: dict[str, int] = {}
@@ -77,13 +77,13 @@ class Watch:
             # A process shows its parent's arguments until it executes its own program.
             for pid in (pid for pid in alive if looks[pid] <= LOOKS):
                 self.processes += looks[pid] == 1
-                self.shown.update(_look(pid))
+                self.outputs.update(_look(pid))
 
 
-def _look(pid: str) -> Iterator[Shown]:
+def _look(pid: str) -> Iterator[Visible]:
     try:
         side = "operator" if os.readlink(f"/proc/{pid}/ns/pid") == OWN else "server"
         for what, name in (("arguments", "cmdline"), ("environment", "environ")):
-            yield Shown(side, what, Path(f"/proc/{pid}/{name}").read_bytes())
+            yield Visible(side, what, Path(f"/proc/{pid}/{name}").read_bytes())
     except OSError:
         return

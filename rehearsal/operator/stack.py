@@ -19,7 +19,7 @@ from typing import Any
 PROGRAM = Path(__file__).resolve().parents[2]
 NAME = "rehearsal"
 # Of what pulumi prints line by line, the operations that ended and the product's own words.
-SHOWN = re.compile(r" (created|updated|deleted|replaced) \(\d|failed\*\*|warning: |become-nixos: |activat")
+PROGRESS = re.compile(r" (created|updated|deleted|replaced) \(\d|failed\*\*|warning: |become-nixos: |activat")
 # What Pulumi's Python host adds to a failure, and what no operator should have to read.
 NOISE = re.compile("Traceback|KeyboardInterrupt|an unhandled error occurred")
 WIDTH = 150
@@ -190,7 +190,7 @@ class Stack:
         with process.stdout as printed:
             for line in printed:
                 lines.append(line)
-                if SHOWN.search(line):
+                if PROGRESS.search(line):
                     self._say(line.strip()[:WIDTH])
         self.printed += lines
         outcome = Outcome(process.wait(), "".join(lines), dict(_operations(events)))

@@ -66,7 +66,7 @@ class CloudflareProvider(p.Provider):
         return p.CheckResponse(inputs, [p.CheckFailure(key, reason) for key, reason in _mistakes(inputs)])
 
     async def diff(self, request: p.DiffRequest) -> p.DiffResponse:
-        changed = _changed(request.old_state, _kept(request.old_state, request.new_inputs, request.ignore_changes))
+        changed = _changed(request.old_state, _ignoring(request.old_state, request.new_inputs, request.ignore_changes))
         kinds = {key: "UPDATE_REPLACE" if key in REPLACING else "UPDATE" for key in changed}
         return p.DiffResponse(
             changes=bool(changed),
@@ -98,7 +98,7 @@ class CloudflareProvider(p.Provider):
         return p.ReadResponse(record_id, state, {key: state.get(key, value) for key, value in asked.items()})
 
     async def update(self, request: p.UpdateRequest) -> p.UpdateResponse:
-        news = _kept(request.olds, request.news, request.ignore_changes)
+        news = _ignoring(request.olds, request.news, request.ignore_changes)
         if request.preview:
             return p.UpdateResponse(request.olds | {"modifiedOn": UNKNOWN} | news)
         # The official one also sends what the API chose itself, and that nobody wrote a comment.
@@ -161,7 +161,7 @@ def _mistakes(inputs: Properties) -> list[tuple[str, str]]:
     return [(key, f"Missing required property '{key}'") for key in sorted(REQUIRED - inputs.keys())]
 
 
-def _kept(olds: Properties, news: Properties, ignored: list[str]) -> Properties:
+def _ignoring(olds: Properties, news: Properties, ignored: list[str]) -> Properties:
     """The inputs with the former values of what is not to be changed."""
     others = {key: value for key, value in news.items() if key not in ignored}
     return others | {key: olds[key] for key in ignored if key in olds}

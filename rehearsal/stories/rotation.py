@@ -67,7 +67,7 @@ class Rotation(Story):
         """The secrets of before."""
         former = self.world.secrets
         self.world.stack.rotate(key)
-        self.world.secrets = keys.held(self.world.stack)
+        self.world.secrets = keys.keys_of(self.world.stack)
         return former
 
     def former_is_worthless(self, key: str, former: StackSecrets) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from rehearsal.operator import keys
 from rehearsal.operator.edits import laid_over, open_for_edits
-from rehearsal.operator.leaks import Shown, Watch, files_with, held
+from rehearsal.operator.leaks import Visible, Watch, files_with, secrets_in
 from rehearsal.sandbox.wait import eventually
 from rehearsal.server.machines import CONSOLE
 from rehearsal.story import Story
@@ -97,7 +97,7 @@ class Secrets(Story):
         stack.make_secrets()
         stack.set("preauthKeySerial", "2")
         stack.up()
-        self.world.secrets, self.outputs = keys.held(stack), stack.outputs()
+        self.world.secrets, self.outputs = keys.keys_of(stack), stack.outputs()
 
     def nothing_in(self, places: list[Place]) -> None:
         self.secrets = self.known() | self.former
@@ -154,27 +154,29 @@ class Secrets(Story):
         # What somebody else put there need not be text.
         command = [*self.world.machines.shell(self.world.server_id), "journalctl", "--output", "export", "--all"]
         journal = subprocess.run(command, env=CONSOLE, capture_output=True, check=True).stdout
-        return sorted(held(journal, self.secrets))
+        return sorted(secrets_in(journal, self.secrets))
 
     def in_user_data(self) -> list[str]:
         (server,) = self.world.hetzner.project.servers.values()
-        return sorted(held(server.user_data.encode(), self.secrets) - {"SSH host key", "former SSH host key"})
+        return sorted(secrets_in(server.user_data.encode(), self.secrets) - {"SSH host key", "former SSH host key"})
 
     def in_arguments(self) -> list[str]:
-        return self.shown("arguments")
+        return self.visible("arguments")
 
     def in_environment(self) -> list[str]:
-        return self.shown("environment")
+        return self.visible("environment")
 
-    def shown(self, what: str) -> list[str]:
-        leaks = {shown: names - exempt(shown) for shown, names in self.watch.found(self.secrets).items()}
-        return [f"{shown.side}: {sorted(names)}" for shown, names in leaks.items() if names and shown.what == what]
+    def visible(self, what: str) -> list[str]:
+        leaks = {visible: names - exempt(visible) for visible, names in self.watch.found(self.secrets).items()}
+        return [
+            f"{visible.side}: {sorted(names)}" for visible, names in leaks.items() if names and visible.what == what
+        ]
 
     def in_state(self) -> list[str]:
         return named(files_with(self.secrets, [self.world.stack.directory / "state"]))
 
     def in_output(self) -> list[str]:
-        lines = ((line, held(line.encode(), self.secrets)) for line in self.world.stack.printed)
+        lines = ((line, secrets_in(line.encode(), self.secrets)) for line in self.world.stack.printed)
         return [f"{sorted(names)} in a line that begins {line[:90]!r}" for line, names in lines if names]
 
     def in_operators_files(self) -> list[str]:
@@ -225,7 +227,7 @@ class Secrets(Story):
             Watch() as self.watch,
             subprocess.Popen(shell, stdin=subprocess.PIPE, env=CONSOLE | environment) as process,
         ):
-            eventually(lambda: any("server" in leaked for leaked in self.shown(what)), "the process to be seen", 10)
+            eventually(lambda: any("server" in leaked for leaked in self.visible(what)), "the process to be seen", 10)
             process.communicate(b"\n")
 
     @contextmanager
@@ -255,11 +257,11 @@ def expected_mode(path: str, secret: str) -> int | None:
     return next(fitting, None)
 
 
-def exempt(shown: Shown) -> set[str]:
+def exempt(visible: Visible) -> set[str]:
     """The secrets that a process may show, because a person or Pulumi gives it in this way."""
-    if shown.side == "operator" and shown.what == "environment":
-        return OPERATORS_OWN | (CONFIGURED if b"PULUMI_CONFIG=" in shown.text else set())
-    if shown.side == "operator" and b"--auth-key" in shown.text:
+    if visible.side == "operator" and visible.what == "environment":
+        return OPERATORS_OWN | (CONFIGURED if b"PULUMI_CONFIG=" in visible.text else set())
+    if visible.side == "operator" and b"--auth-key" in visible.text:
         return {"pre-auth key", "former pre-auth key"}
     return set()
 

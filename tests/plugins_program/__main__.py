@@ -17,7 +17,7 @@ def load(name: str) -> Any:
 
 
 def snake(values: dict[str, Any]) -> dict[str, Any]:
-    return {re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", key): value for key, value in values.items()}
+    return {re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", key): value for key, value in values.items()}
 
 
 def make(name: str, resource: dict[str, Any]) -> Any:
@@ -31,9 +31,9 @@ def make(name: str, resource: dict[str, Any]) -> Any:
 
 
 description = json.loads((Path(__file__).parent / "resources.json").read_text())
-made = {name: make(name, resource) for name, resource in description["resources"].items()}
+by_name = {name: make(name, resource) for name, resource in description["resources"].items()}
 for output, (name, attribute) in description.get("exports", {}).items():
-    pulumi.export(output, getattr(made[name], attribute))
+    pulumi.export(output, getattr(by_name[name], attribute))
 if domain := description.get("zone"):
     cloudflare = importlib.import_module("pulumi_cloudflare")
     pulumi.export("zone", cloudflare.get_zone(filter={"name": domain}).zone_id)

@@ -47,12 +47,12 @@ class Firewalls(Collection[Firewall]):
     def create(self, request: Request) -> Response:
         body = request.body
         only(body, ("name", "labels", "rules", "apply_to"), "field")
-        name, given, checked = fields.name(body, self.items), fields.labels(body), rules(body)
+        name, own_labels, checked = fields.name(body, self.items), fields.labels(body), rules(body)
         servers, selectors = self._targets(body.get("apply_to") or [])
         item = Firewall(
             id=self.project.next_id(),
             name=name,
-            labels=given,
+            labels=own_labels,
             rules=checked,
             servers=servers,
             selectors=selectors,

@@ -8,7 +8,7 @@ from rehearsal.emulators.hetzner.actions import Action
 from rehearsal.emulators.hetzner.catalog import LOCATIONS
 from rehearsal.emulators.hetzner.endpoints import Collection, accepted
 from rehearsal.emulators.hetzner.project import default_pointer
-from rehearsal.emulators.hetzner.resources import PrimaryIp, Server, invalid
+from rehearsal.emulators.hetzner.resources import CloudServer, PrimaryIp, invalid
 
 
 class PrimaryIps(Collection[PrimaryIp]):
@@ -64,7 +64,7 @@ class PrimaryIps(Collection[PrimaryIp]):
         self.project.assign(ip, server)
         return self.answer(ip, 201, action=self._done("assign_primary_ip", ip).json())
 
-    def _place(self, body: fields.Body) -> tuple[Server | None, Json]:
+    def _place(self, body: fields.Body) -> tuple[CloudServer | None, Json]:
         if bool(body.get("location")) == bool(body.get("assignee_id")):
             raise invalid("location", "either location or assignee_id is required")
         if body.get("location"):

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from rehearsal.emulators.api import ApiError, Json
 from rehearsal.emulators.hetzner.actions import Action, Actions
 from rehearsal.emulators.hetzner.machines import FirewallRule, Hypervisor, ServerSpec
-from rehearsal.emulators.hetzner.resources import Firewall, PrimaryIp, Resource, Server, SshKey
+from rehearsal.emulators.hetzner.resources import CloudServer, Firewall, PrimaryIp, Resource, SshKey
 
 
 class Project:
     def __init__(self, machines: Hypervisor, lock: threading.RLock) -> None:
-        self.servers: dict[int, Server] = {}
+        self.servers: dict[int, CloudServer] = {}
         self.ssh_keys: dict[int, SshKey] = {}
         self.firewalls: dict[int, Firewall] = {}
         self.primary_ips: dict[int, PrimaryIp] = {}
@@ -63,19 +63,19 @@ class Project:
         self.primary_ips[item.id] = item
         return item
 
-    def address_of(self, server: Server, type: str) -> PrimaryIp | None:
+    def address_of(self, server: CloudServer, type: str) -> PrimaryIp | None:
         return next((ip for ip in self.addresses_of(server) if ip.type == type), None)
 
-    def addresses_of(self, server: Server) -> list[PrimaryIp]:
+    def addresses_of(self, server: CloudServer) -> list[PrimaryIp]:
         return [ip for ip in self.primary_ips.values() if ip.assignee_id == server.id]
 
-    def require_room(self, server: Server, type: str) -> None:
+    def require_room(self, server: CloudServer, type: str) -> None:
         """A server takes a new address of this type when it is off and has none."""
         if self.address_of(server, type):
             raise ApiError(422, f"server {server.name} has an {type} address", f"server_has_{type}")
         _require_off(server)
 
-    def assign(self, ip: PrimaryIp, server: Server) -> None:
+    def assign(self, ip: PrimaryIp, server: CloudServer) -> None:
         if ip.assignee_id is not None:
             raise ApiError(422, f"primary IP {ip.name} is already assigned", "primary_ip_already_assigned")
         self.require_room(server, ip.type)
@@ -94,7 +94,7 @@ class Project:
             raise ApiError(422, f"primary IP {ip.name} must be unassigned first", "must_be_unassigned")
         del self.primary_ips[ip.id]
 
-    def boot(self, server: Server) -> tuple[Action, Action]:
+    def boot(self, server: CloudServer) -> tuple[Action, Action]:
         """Order the machine of a server that has its addresses and firewalls."""
         create = self.actions.begin("create_server", ("server", server.id), ("image", server.image["id"]))
         start = self.actions.begin("start_server", ("server", server.id))
@@ -109,7 +109,7 @@ class Project:
         self.actions.run((create, start), work, lambda error: _settle(server, "running", error))
         return create, start
 
-    def _spec(self, server: Server) -> ServerSpec:
+    def _spec(self, server: CloudServer) -> ServerSpec:
         address = {ip.type: ip.ip for ip in self.addresses_of(server)}
         return ServerSpec(
             id=server.id,
@@ -124,7 +124,7 @@ class Project:
             labels=dict(server.labels),
         )
 
-    def power(self, server: Server, command: str) -> Action:
+    def power(self, server: CloudServer, command: str) -> Action:
         """`command` is the last part of the action's path."""
         machines, id = self._machines, server.id
         name, needed, during, after, steps = {
@@ -151,7 +151,7 @@ class Project:
         if (server_type["name"], location["name"]) in self.sold_out:
             raise ApiError(412, f"{server_type['name']} in {location['name']} is unavailable", "resource_unavailable")
 
-    def change_type(self, server: Server, server_type: Json, upgrade_disk: bool) -> Action:
+    def change_type(self, server: CloudServer, server_type: Json, upgrade_disk: bool) -> Action:
         """The machine starts again by itself; what runs it is the same machine as before."""
         require_unlocked(server)
         _require_off(server)
@@ -164,7 +164,7 @@ class Project:
             server, "change_server_type", "migrating", "running", lambda: self._machines.power_on(server.id)
         )
 
-    def _change(self, server: Server, command: str, during: str, after: str, *steps: Callable[[], None]) -> Action:
+    def _change(self, server: CloudServer, command: str, during: str, after: str, *steps: Callable[[], None]) -> Action:
         server.action = action = self.actions.begin(command, ("server", server.id))
         server.status = during
 
@@ -175,7 +175,7 @@ class Project:
         self.actions.run((action,), work, lambda error: _settle(server, after, error))
         return action
 
-    def delete_server(self, server: Server) -> Action:
+    def delete_server(self, server: CloudServer) -> Action:
         require_unlocked(server)
         if server.protected:
             raise ApiError(403, f"server {server.name} is delete protected", "protected")
@@ -184,7 +184,7 @@ class Project:
         self.actions.run((action,), lambda: self._machines.delete(server.id), lambda error: self._forget(server, error))
         return action
 
-    def _forget(self, server: Server, error: Exception | None) -> None:
+    def _forget(self, server: CloudServer, error: Exception | None) -> None:
         if error:
             server.status = "unknown"
             return
@@ -196,7 +196,7 @@ class Project:
         for firewall in self.firewalls.values():
             firewall.servers = [id for id in firewall.servers if id != server.id]
 
-    def _rules_of(self, server: Server) -> list[FirewallRule] | None:
+    def _rules_of(self, server: CloudServer) -> list[FirewallRule] | None:
         covering = [firewall for firewall in self.firewalls.values() if firewall.covers(server)]
         return [rule for firewall in covering for rule in firewall.passes()] if covering else None
 
@@ -205,7 +205,7 @@ class Project:
         servers = [server for server in self.servers.values() if server.status != "deleting"]
         return [self._send_rules(server) for server in servers if server.rules != self._rules_of(server)]
 
-    def _send_rules(self, server: Server) -> Action:
+    def _send_rules(self, server: CloudServer) -> Action:
         server.rules = rules = self._rules_of(server)
         action = self.actions.begin("apply_firewall", ("server", server.id))
         self.actions.run((action,), lambda: self._machines.set_firewall(server.id, rules), lambda error: None)
@@ -217,15 +217,15 @@ def default_pointer(ipv4: str) -> str:
     return f"static.{'.'.join(reversed(ipv4.split('.')))}.clients.your-server.de"
 
 
-def _settle(server: Server, status: str, error: Exception | None) -> None:
+def _settle(server: CloudServer, status: str, error: Exception | None) -> None:
     server.status = "unknown" if error else status
 
 
-def require_unlocked(server: Server) -> None:
+def require_unlocked(server: CloudServer) -> None:
     if server.locked:
         raise ApiError(423, f"server {server.name} is locked by another action", "locked")
 
 
-def _require_off(server: Server) -> None:
+def _require_off(server: CloudServer) -> None:
     if server.status != "off":
         raise ApiError(422, f"server {server.name} must be stopped first", "server_not_stopped")

@@ -38,7 +38,7 @@ class PrimaryIp(Resource):
 
 
 @dataclass(kw_only=True)
-class Server(Resource):
+class CloudServer(Resource):
     server_type: Json
     image: Json
     location: Json
@@ -62,10 +62,10 @@ class Firewall(Resource):
     servers: list[int] = field(default_factory=list)
     selectors: list[str] = field(default_factory=list)
 
-    def chooses(self, server: Server, selector: str) -> bool:
+    def chooses(self, server: CloudServer, selector: str) -> bool:
         return labels.selector(selector)(server.labels)
 
-    def covers(self, server: Server) -> bool:
+    def covers(self, server: CloudServer) -> bool:
         return server.id in self.servers or any(self.chooses(server, text) for text in self.selectors)
 
     def passes(self) -> list[FirewallRule]:

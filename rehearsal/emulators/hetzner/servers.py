@@ -9,7 +9,7 @@ from rehearsal.emulators.hetzner import fields
 from rehearsal.emulators.hetzner.catalog import IMAGES, LOCATIONS, SERVER_TYPES
 from rehearsal.emulators.hetzner.endpoints import Collection, accepted
 from rehearsal.emulators.hetzner.project import require_unlocked
-from rehearsal.emulators.hetzner.resources import PrimaryIp, Server, invalid
+from rehearsal.emulators.hetzner.resources import CloudServer, PrimaryIp, invalid
 
 # The API's own limit.
 USER_DATA_LIMIT = 32 * 1024
@@ -21,7 +21,7 @@ _MODELLED = (
 )
 
 
-class Servers(Collection[Server]):
+class Servers(Collection[CloudServer]):
     kind = "servers"
 
     def routes(self) -> list[Route]:
@@ -39,7 +39,7 @@ class Servers(Collection[Server]):
             *super().routes(),
         ]
 
-    def shape(self, item: Server) -> Json:
+    def shape(self, item: CloudServer) -> Json:
         return super().shape(item) | {
             "status": item.status,
             "public_net": self._public_net(item),
@@ -61,7 +61,7 @@ class Servers(Collection[Server]):
             "placement_group": None,
         }
 
-    def _public_net(self, item: Server) -> Json:
+    def _public_net(self, item: CloudServer) -> Json:
         ipv4, ipv6 = (self.project.address_of(item, type) for type in ("ipv4", "ipv6"))
         covering = [firewall.id for firewall in self.project.firewalls.values() if firewall.covers(item)]
         return {
@@ -71,7 +71,7 @@ class Servers(Collection[Server]):
             "firewalls": [{"id": id, "status": "applied"} for id in covering],
         }
 
-    def rename(self, item: Server, body: fields.Body) -> None:
+    def rename(self, item: CloudServer, body: fields.Body) -> None:
         _host_name(body.get("name") or item.name)
         super().rename(item, body)
 
@@ -92,7 +92,7 @@ class Servers(Collection[Server]):
         create, start = self.project.boot(server)
         return self.answer(server, 201, action=create.json(), next_actions=[start.json()], root_password=None)
 
-    def _ordered(self, body: fields.Body) -> Server:
+    def _ordered(self, body: fields.Body) -> CloudServer:
         name, labels = _host_name(fields.name(body, self.items)), fields.labels(body)
         server_type = fields.offered(SERVER_TYPES, body.get("server_type"), "server_type")
         image = fields.offered(IMAGES, body.get("image"), "image", architecture=server_type["architecture"])
@@ -102,7 +102,7 @@ class Servers(Collection[Server]):
         if not fields.flag(body, "start_after_create", default=True):
             raise NotModelled("start_after_create: false")
         keys = [fields.existing(self.project.ssh_keys, key, "ssh_keys") for key in body.get("ssh_keys") or []]
-        return Server(
+        return CloudServer(
             id=self.project.next_id(),
             name=name,
             labels=labels,
@@ -114,13 +114,13 @@ class Servers(Collection[Server]):
             ssh_keys=tuple(key.public_key for key in keys),
         )
 
-    def _addresses(self, public_net: fields.Body, server: Server) -> dict[str, PrimaryIp | None]:
+    def _addresses(self, public_net: fields.Body, server: CloudServer) -> dict[str, PrimaryIp | None]:
         """By type, the primary IP that was asked for, None for one that the server brings itself."""
         only(public_net, ("enable_ipv4", "enable_ipv6", "ipv4", "ipv6"), "public_net")
         types = [t for t in ("ipv4", "ipv6") if fields.flag(public_net, f"enable_{t}", default=True)]
         return {type: self._free_address(public_net.get(type), type, server) for type in types}
 
-    def _free_address(self, id: Any, type: str, server: Server) -> PrimaryIp | None:
+    def _free_address(self, id: Any, type: str, server: CloudServer) -> PrimaryIp | None:
         if id is None:
             return None
         ip = fields.existing(self.project.primary_ips, id, f"public_net.{type}")
@@ -132,7 +132,7 @@ class Servers(Collection[Server]):
             raise ApiError(422, f"primary IP {ip.name} is elsewhere", "primary_ip_location_mismatch")
         return ip
 
-    def _own_address(self, server: Server, type: str) -> PrimaryIp:
+    def _own_address(self, server: CloudServer, type: str) -> PrimaryIp:
         name = f"primary_ip-{server.id}-{type}"
         return self.project.add_primary_ip(name=name, type=type, location=server.location, auto_delete=True, labels={})
 
@@ -166,7 +166,7 @@ class Servers(Collection[Server]):
         server.backup_window = None
         return self._done("disable_backup", server)
 
-    def _done(self, command: str, server: Server) -> Response:
+    def _done(self, command: str, server: CloudServer) -> Response:
         require_unlocked(server)
         return accepted(self.project.actions.done(command, ("server", server.id)))
 

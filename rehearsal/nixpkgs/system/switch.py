@@ -22,7 +22,7 @@ RESTART_LIST = Path("/run/nixos/activation-restart-list")
 RELOAD_LIST = Path("/run/nixos/activation-reload-list")
 ACTIONS = ("switch", "boot", "test", "dry-activate", "check")
 # Where it is kept what is still to be done, for the next switch, should this one be cut off.
-KEPT = {verb: Path(f"/run/nixos/{verb}-list") for verb in ("start", "restart", "reload")}
+LISTS = {verb: Path(f"/run/nixos/{verb}-list") for verb in ("start", "restart", "reload")}
 
 
 @dataclass
@@ -49,7 +49,7 @@ def units_in(*states: str) -> set[str]:
     return {line.split()[0] for line in listed.splitlines() if line.strip()}
 
 
-def shown(unit: str, *properties: str) -> dict[str, str]:
+def unit_properties(unit: str, *properties: str) -> dict[str, str]:
     lines = systemctl("show", unit, f"--property={','.join(properties)}").stdout.splitlines()
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
@@ -57,14 +57,16 @@ def shown(unit: str, *properties: str) -> dict[str, str]:
 def active_targets() -> set[str]:
     """The targets whose dependencies a switch starts: those that are active, unless they may not be started by hand."""
     targets = {unit for unit in units_in("active") if unit.endswith(".target")}
-    return {target for target in targets if shown(target, "RefuseManualStart").get("RefuseManualStart") == "no"}
+    return {
+        target for target in targets if unit_properties(target, "RefuseManualStart").get("RefuseManualStart") == "no"
+    }
 
 
 def failed_units() -> set[str]:
     """Units that failed, or that systemd starts again after a failure."""
     again = units_in("auto-restart")
     return units_in("failed") | {
-        unit for unit in again if shown(unit, "ExecMainStatus").get("ExecMainStatus", "0") != "0"
+        unit for unit in again if unit_properties(unit, "ExecMainStatus").get("ExecMainStatus", "0") != "0"
     }
 
 
@@ -103,7 +105,7 @@ def listed(path: Path) -> set[str]:
 
 
 def keep(plan: Plan) -> None:
-    for verb, path in KEPT.items():
+    for verb, path in LISTS.items():
         path.write_text("".join(f"{unit}\n" for unit in sorted(getattr(plan, verb))))
 
 
@@ -135,7 +137,7 @@ def switch(system: Path, dry: bool) -> int:
     old = unitfiles.read(Path("/etc/systemd/system"))
     new = unitfiles.read(system / "etc/systemd/system")
     plan = plan_for(old, new, units_in("active", "activating"))
-    for verb, path in KEPT.items():
+    for verb, path in LISTS.items():
         getattr(plan, verb).update(path.read_text().split() if path.exists() else ())
     if dry:
         plan.say("would")
@@ -144,7 +146,7 @@ def switch(system: Path, dry: bool) -> int:
     targets = active_targets()
     keep(plan)
     status = carry_out(plan, targets, system)
-    for path in KEPT.values():
+    for path in LISTS.values():
         path.unlink()
     if failed := failed_units():
         print(f"warning: the following units failed: {', '.join(sorted(failed))}", file=sys.stderr)
