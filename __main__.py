@@ -17,6 +17,7 @@ server = Server(
         admin_networks=config.admin_networks,
         admin_networks_exclude_me=config.admin_networks_exclude_me,
         protect=config.protect,
+        host_facts=config.host_facts,
         ssh_keys=config.ssh_keys,
     ),
 )
@@ -24,7 +25,6 @@ dns = DnsRecords("dns", DnsRecords.Args(config.zone, config.names, server.ipv4, 
 nixos = NixosDeployment(
     "nixos",
     NixosDeployment.Args(
-        name=config.server_name,
         server=server,
         deployment=config.deployment(server.ipv4, server.ipv6, dns.names),
         names=config.names,

@@ -29,7 +29,7 @@ T = TypeVar("T")
 # hcloud's provider refuses any other.
 HCLOUD_TOKEN_LENGTH = 64
 DECLARED = yaml.safe_load((Path(__file__).parent / "Pulumi.yaml").read_text())["config"]
-SECRETS = {"formerDeployKey", *(key for key, entry in DECLARED.items() if entry.get("secret"))}
+SECRETS = {"formerDeployKey", "factsKey", *(key for key, entry in DECLARED.items() if entry.get("secret"))}
 
 
 class ConfigError(Refusal):
@@ -58,6 +58,8 @@ class StackConfig:
     secrets_file: Path
     pins_max_age_days: int
     protect: bool
+    host_facts: bool
+    facts_key: str
     ssh_keys: ServerKeys
     host_age_key: pulumi.Output[str]
 
@@ -114,6 +116,7 @@ class StackConfig:
             "system": self.system,
             "hostName": self.server_name,
             "authorizedKeys": [self.ssh_keys.deploy_key.public, *self.authorized_keys],
+            "factsKeys": [self.facts_key] if self.facts_key else [],
             # On the host they are exempt from bans and limits, which everybody must not be.
             "adminNetworks": [str(network) for network in self.admin_networks if network.prefixlen],
             "uiAllowedNetworks": [str(network) for network in self.ui_allowed_networks],
@@ -172,6 +175,8 @@ class _Reader:
             ),
             pins_max_age_days=self.config.require_int("pinsMaxAgeDays"),
             protect=self.config.require_bool("protect"),
+            host_facts=self.host_facts(),
+            facts_key=self.key_pair("factsKey").public if self.config.get("factsKey") else "",
             ssh_keys=self.ssh_keys(),
             host_age_key=self.config.require_secret("hostAgeKey"),
         )
@@ -179,6 +184,17 @@ class _Reader:
         if self.mistakes:
             raise ConfigError("\n  ".join(["the configuration cannot be used:", *self.mistakes]))
         return config
+
+    def host_facts(self) -> bool:
+        """True where the server is asked; only a preview can do without."""
+        facts = self.config.require_bool("hostFacts")
+        if not facts and not pulumi.runtime.is_dry_run():
+            problem, repair = (
+                "is for previews: `pulumi up` has to ask the server",
+                "`pulumi config rm headscale:hostFacts`",
+            )
+            self.wrong("hostFacts", False, problem, repair)
+        return facts
 
     def tokens(self) -> None:
         """Check that the clouds' tokens are set: otherwise the providers end the run, before any look-up."""
@@ -232,6 +248,10 @@ class _Reader:
         for index, tag in enumerate(config.preauth_key.tags):
             if self.sound("policyFile") and tag not in policy.tag_owners(config.policy_file):
                 self.wrong(f"preauthKeyTags[{index}]", tag, f"is not among the tagOwners of {config.policy_file}")
+        if config.facts_key in (config.ssh_keys.deploy_key.public, *config.authorized_keys) and config.facts_key:
+            self.wrong(
+                "factsKey", None, "may do more as another key of this stack; `scripts/init` makes one without it"
+            )
         keys = config.ssh_keys
         if keys.deploy_key.public and keys.deploy_key.public == keys.host_key.public:
             self.wrong("sshHostKey", None, "is the deploy key as well; `ssh-keygen -t ed25519` makes another")

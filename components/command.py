@@ -14,6 +14,7 @@ def command(
     create: str,
     stdin: pulumi.Input[str] | None,
     *,
+    purpose: str,
     connection: remote.ConnectionArgs,
     parent: pulumi.Resource,
     after: pulumi.Resource | None = None,
@@ -23,10 +24,11 @@ def command(
 ) -> remote.Command:
     """Run `create` on the server again whenever an input changes; with `triggers`, only when one of these does.
 
+    A preview in which it is to run says its `purpose`: what it does, and how long that takes.
     Where `unless` is true it is not run again, even if inputs have changed. The output of a `secret` command is neither
     logged nor kept in clear. A command never has a `delete`: after a replacement it would run against the new server.
     """
-    return remote.Command(
+    resource = remote.Command(
         name,
         connection=connection,
         create=create,
@@ -43,6 +45,14 @@ def command(
             transforms=[_kept_if(unless)] if unless else [],
         ),
     )
+    if pulumi.runtime.is_dry_run():
+        _: pulumi.Output[None] = pulumi.Output.from_input(_say(purpose, resource))
+    return resource
+
+
+async def _say(purpose: str, resource: remote.Command) -> None:
+    if not await resource.stdout.is_known():
+        pulumi.log.info(purpose, resource)
 
 
 def answer(command: remote.Command) -> pulumi.Output[dict[str, Any]]:

@@ -14,6 +14,13 @@ from .host_facts import HostFacts, Unreachable, UserFacts
 from .names import Names
 from .nixos import NixosDeployment
 
+PURPOSES = {
+    "certificates.sh": "waits for a certificate of each name (seconds; the first time at most five minutes)",
+    "api-key.sh": "reads headscale's API key (seconds)",
+    "former-users.sh": "expires the pre-auth keys of users that are not configured any more (seconds)",
+    "preauth-key.sh": "makes the user where it is absent, and a pre-auth key (seconds)",
+}
+WITH_ITS_USER = "deleted with its user"
 NEW_KEYS = "`pulumi config set preauthKeySerial $(date +%s) && pulumi up` makes new keys"
 
 
@@ -48,7 +55,7 @@ class HeadscaleBootstrapArgs:
 
 
 class HeadscaleBootstrap(pulumi.ComponentResource):
-    """Every user exists and has a pre-auth key, once all names have real certificates."""
+    """All names have real certificates, and every user exists and has a pre-auth key."""
 
     Args = HeadscaleBootstrapArgs
     preauth_key: pulumi.Output[str]
@@ -61,13 +68,11 @@ class HeadscaleBootstrap(pulumi.ComponentResource):
     def __init__(self, name: str, args: HeadscaleBootstrapArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("headscale:index:HeadscaleBootstrap", name, None, opts)
         self._args = args
-        certificates = self._run(
-            f"{name}-certificates", "certificates.sh", {"names": args.names.served}, after=args.deployed
-        )
+        self._run(f"{name}-certificates", "certificates.sh", {"names": args.names.served})
         secrets = {"secretsDigest": hashlib.sha256(args.secrets_file.read_bytes()).hexdigest()}
-        api_key = self._answer(f"{name}-api-key", "api-key.sh", secrets, after=certificates)
-        self._run(f"{name}-former-users", "former-users.sh", {"users": sorted(args.users)}, after=certificates)
-        keys = {user: self._preauth_key(f"{name}-{user}", user, after=certificates) for user in args.users}
+        api_key = self._answer(f"{name}-api-key", "api-key.sh", secrets)
+        self._run(f"{name}-former-users", "former-users.sh", {"users": sorted(args.users)})
+        keys = {user: self._preauth_key(f"{name}-{user}", user) for user in args.users}
         args.deployed.facts.apply(self._warn)
         first = args.users[0]
         expiries = {user: pulumi.Output.unsecret(answer["expiresAt"]) for user, answer in keys.items()}
@@ -85,7 +90,7 @@ class HeadscaleBootstrap(pulumi.ComponentResource):
         for warning in warnings(self._args.users, facts):
             pulumi.log.warn(warning, self)
 
-    def _preauth_key(self, name: str, user: str, after: pulumi.Resource) -> pulumi.Output[dict[str, str]]:
+    def _preauth_key(self, name: str, user: str) -> pulumi.Output[dict[str, str]]:
         facts, key = self._args.deployed.facts, self._args.preauth_key
         request = {
             "user": user,
@@ -98,25 +103,23 @@ class HeadscaleBootstrap(pulumi.ComponentResource):
         }
         # Run once for a request: neither another SSH key nor a host that is unreachable asks for another pre-auth key.
         unreachable = facts.apply(lambda facts: isinstance(facts, Unreachable))
-        return self._answer(f"{name}-preauth-key", "preauth-key.sh", request, after, once=True, unless=unreachable)
+        return self._answer(f"{name}-preauth-key", "preauth-key.sh", request, once=True, unless=unreachable)
 
     def _answer(
         self,
         name: str,
         script: str,
         request: dict[str, Any],
-        after: pulumi.Resource,
         once: bool = False,
         unless: pulumi.Output[bool] | None = None,
     ) -> pulumi.Output[dict[str, str]]:
-        return answer(self._run(name, script, request, after, secret=True, once=once, unless=unless))
+        return answer(self._run(name, script, request, secret=True, once=once, unless=unless))
 
     def _run(
         self,
         name: str,
         script: str,
         request: dict[str, Any],
-        after: pulumi.Resource,
         secret: bool = False,
         once: bool = False,
         unless: pulumi.Output[bool] | None = None,
@@ -126,9 +129,10 @@ class HeadscaleBootstrap(pulumi.ComponentResource):
             name,
             f"sh /etc/nixos/remote/{script}",
             stdin,
+            purpose=PURPOSES[script],
             connection=self._args.connection,
             parent=self,
-            after=after,
+            after=self._args.deployed,
             secret=secret,
             triggers=[stdin] if once else None,
             unless=unless,
@@ -160,6 +164,8 @@ def warnings(users: Sequence[str], facts: HostFacts | Unreachable) -> Iterator[s
                 f"with its nodes ({key.nodes}), until you run `headscale nodes delete` and "
                 f"`headscale users destroy --name {user}` on the server"
             )
+        elif key.state == WITH_ITS_USER:
+            yield f"the user {user} and its pre-auth key were deleted on the server: `pulumi up` makes both again"
         elif _lost(key):
             yield f"the pre-auth key of {user} was {key.state} on the server: `pulumi up` makes a new one"
         elif key.state in ("expired", "used up"):
@@ -167,4 +173,4 @@ def warnings(users: Sequence[str], facts: HostFacts | Unreachable) -> Iterator[s
 
 
 def _lost(key: UserFacts) -> bool:
-    return key.state in ("revoked", "deleted")
+    return key.state in ("revoked", "deleted", WITH_ITS_USER)

@@ -52,6 +52,8 @@ class Offer:
         kind, server = self.types.get(order.server_type), self.servers.get(order.name)
         if server and server.status == "off":
             yield f"the server {order.name} is off: `hcloud server poweron {order.name}` starts it, as the console does"
+        elif server:
+            yield from _without_address(server)
         if server and server.location != order.location and order.protect:
             yield _elsewhere(server, order)
         elif not any(place.name == order.location for each in self.types.values() for place in each.locations):
@@ -127,6 +129,10 @@ class Offer:
             if kind.memory >= LEAST_MEMORY and self.has(kind, location) and architecture in ("", kind.architecture)
         ] or ["none at the moment"]
 
+    def address(self, name: str) -> str:
+        """The public IPv4 address of the server of this name; empty where there is none."""
+        return self.servers[name].ipv4_address if name in self.servers else ""
+
     def locations(self) -> list[str]:
         return sorted({place.name for kind in self.types.values() for place in kind.locations})
 
@@ -149,6 +155,18 @@ def _elsewhere(server: Any, order: Order) -> str:
         f"set headscale:location {server.location} && pulumi up`, then `pulumi config set headscale:location "
         f"{order.location} && pulumi up`. Otherwise {back}"
     )
+
+
+def _without_address(server: Any) -> Iterator[str]:
+    """The reason why a server cannot be reached, for each address family of which Hetzner gives it none."""
+    name = server.name
+    for family, address in {"ipv4": server.ipv4_address, "ipv6": server.ipv6_address}.items():
+        if not address:
+            yield (
+                f"the server {name} has no {family} address at Hetzner, whose primary IP somebody has unassigned: "
+                f"`hcloud server poweroff {name}`, `hcloud primary-ip assign {name}-{family}-{server.location} "
+                f"--server {name}` and `hcloud server poweron {name}` give it back"
+            )
 
 
 def look_up(opts: pulumi.InvokeOptions) -> pulumi.Output[Offer]:

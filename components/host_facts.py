@@ -10,8 +10,6 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import pulumi
-
 from .ssh import connect
 from .verdict import Verdict
 
@@ -61,15 +59,19 @@ class HostFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Unreachable:
-    """The host did not answer when it was asked, at a time in UTC."""
+    """The host did not answer when it was asked, at a time in UTC; `problem` is a sentence for the operator."""
 
     asked_at: str
+    problem: str = ""
+
+
+NOT_ASKED = Unreachable(asked_at="not asked")
 
 
 async def read_host_facts(address: str, private_key: str, host_key: str, policy: str) -> HostFacts | Unreachable:
     """Run the scripts of FACTS on the host, which must show `host_key`, and have it judge a policy, within ten seconds.
 
-    A host that cannot be asked is a warning, not an error: what is wrong in the cloud (say, a firewall that
+    A host that cannot be asked is not an error: what is wrong in the cloud (say, a firewall that
     shuts the operator out) is repaired before the deploy tries again.
     """
     import asyncssh
@@ -78,12 +80,12 @@ async def read_host_facts(address: str, private_key: str, host_key: str, policy:
         async with asyncio.timeout(DEADLINE):
             answer = await _ask(address, private_key, host_key, policy)
     except (OSError, asyncssh.Error, json.JSONDecodeError) as error:
-        pulumi.log.warn(
+        problem = (
             f"the server at {address} could not be asked over SSH: {str(error) or NO_ANSWER}. The clouds are compared "
             "without it, and the next `pulumi up` repairs them first and then deploys. `hcloud server list` shows "
             f"whether it is on, `ssh root@{address}` whether it lets you in"
         )
-        return Unreachable(asked_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"))
+        return Unreachable(asked_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"), problem=problem)
     return HostFacts(
         confirmed_digest=answer["confirmedDigest"],
         confirmed_token=answer["confirmedToken"],

@@ -1,5 +1,6 @@
 """Bring the configuration onto the server: become NixOS, push, deploy, confirm."""
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -18,13 +19,26 @@ import policy
 
 from .command import answer, command
 from .ending import Refusal
-from .host_facts import HostFacts, Unreachable, read_host_facts
+from .host_facts import NOT_ASKED, HostFacts, Unreachable, read_host_facts
 from .names import Names
 from .server import Server
 
 PROGRAM = Path(__file__).resolve().parent.parent
 REMOTE = PROGRAM / "components" / "remote"
 RECEIVE = (REMOTE / "receive.sh").read_text()
+HOST_NOT_ASKED = (
+    "host not asked (headscale:hostFacts is false): whether anything on it has drifted, and whether it has this "
+    "configuration, is not known"
+)
+PURPOSES = {
+    "convert": "builds a small NixOS on the server and reboots into it in Debian's place (minutes, once)",
+    "booted": "waits until the server is back as NixOS (a minute or two)",
+    "keys": "makes the server accept the configured SSH keys (seconds)",
+    "push": "sends the Nix configuration and the SOPS file (seconds)",
+    "deploy": "builds and activates the configuration, checks its services and rolls back if one fails (a minute; "
+    "compiling what no binary cache has takes several more)",
+    "confirm": "logs in over a new connection and makes the new system the boot default (seconds)",
+}
 SKIPPED = ("deployment.json", "policy.hujson", "secrets")
 
 
@@ -35,7 +49,6 @@ class NixosDeploymentArgs:
     `names` are the names in it, known also before their records exist.
     """
 
-    name: str
     server: Server
     deployment: pulumi.Input[Mapping[str, Any]]
     names: Names
@@ -53,19 +66,25 @@ class NixosDeployment(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: NixosDeploymentArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("headscale:index:NixosDeployment", name, None, opts)
-        self._args = args
+        self._name, self._args = name, args
+        if not args.server.host_facts:
+            pulumi.log.info(HOST_NOT_ASKED, self)
+        self._answers: dict[str, asyncio.Task[HostFacts | Unreachable]] = {}
         files = pulumi.Output.json_dumps(args.deployment).apply(self._files)
-        convert = self._convert(f"{name}-convert", files)
-        booted = self._booted(f"{name}-booted", convert)
-        keys = self._keys(f"{name}-keys", after=booted)
+        convert = self._convert(files)
+        booted = self._booted(convert)
+        keys = self._keys(after=booted)
+        if pulumi.runtime.is_dry_run():
+            self._facts_at(args.server.present_address)
         facts = self._facts(keys)
         facts.apply(self._stay_in)
-        facts.apply(self._tell)
+        # Without facts there is nothing to compare the host with.
+        self._unless = None if args.server.host_facts else facts.apply(lambda facts: facts == NOT_ASKED)
         request = pulumi.Output.all(files=files, facts=facts, server_id=args.server.server_id).apply(_request)
-        push = self._push(f"{name}-push", files, request, after=keys)
-        deploy = self._step(f"{name}-deploy", "deploy.sh", request, after=push)
+        push = self._push(files, request, after=keys)
+        deploy = self._step("deploy", request, after=push)
         # On a new connection: what shuts the operator out never becomes the boot default.
-        confirm = self._step(f"{name}-confirm", "confirm.sh", request, after=deploy)
+        confirm = self._step("confirm", request, after=deploy)
         # A host that could not be asked before the deploy can be asked after it, which no preview makes.
         final = pulumi.runtime.is_dry_run()
         self.facts = facts.apply(lambda now: now if final or isinstance(now, HostFacts) else self._facts(confirm))
@@ -85,7 +104,10 @@ class NixosDeployment(pulumi.ComponentResource):
 
     def _tell(self, facts: HostFacts | Unreachable) -> None:
         """Tell the drift, headscale's verdict on the policy, what a change of names costs, who uses former ones."""
-        if isinstance(facts, HostFacts):
+        if isinstance(facts, Unreachable):
+            if facts.problem:
+                pulumi.log.warn(facts.problem, self)
+        else:
             if refusal := facts.verdict.refusal(facts.policy_changed):
                 raise Refusal(refusal)
             drift = [f"drift: {fact}; the next `pulumi up` repairs it" for fact in facts.drift]
@@ -103,67 +125,81 @@ class NixosDeployment(pulumi.ComponentResource):
             "secrets/headscale.yaml": self._args.secrets_file.read_bytes(),
         }
 
-    def _convert(self, name: str, files: pulumi.Output[dict[str, bytes]]) -> remote.Command:
+    def _convert(self, files: pulumi.Output[dict[str, bytes]]) -> remote.Command:
         script = (REMOTE / "become-nixos.sh").read_bytes()
-        mark = f"{self._args.name}\n".encode()
+        mark = f"{self._args.server.name}\n".encode()
         stdin = files.apply(lambda tree: bundle({"run.sh": script, "marker": mark, "tree.tar": tar(tree)}))
         # A server becomes NixOS once: only another server, or another script, asks for it again.
         triggers: list[pulumi.Input[str]] = [self._args.server.server_id, hashlib.sha256(script).hexdigest()]
-        return self._once(name, RECEIVE, stdin, triggers)
+        return self._once("convert", RECEIVE, stdin, triggers)
 
-    def _booted(self, name: str, convert: remote.Command) -> remote.Command:
+    def _booted(self, convert: remote.Command) -> remote.Command:
         """Dial until the converted server is back; Debian does not have the command."""
-        return self._once(name, "nixos-version", None, [convert.id])
+        return self._once("booted", "nixos-version", None, [convert.id])
 
-    def _keys(self, name: str, after: remote.Command) -> remote.Command:
+    def _keys(self, after: remote.Command) -> remote.Command:
         """Make the server accept the configured keys, whichever it accepted before."""
         deploy_key, host_key = self._args.server.ssh_keys.deploy_key.public, self._args.server.ssh_keys.host_key
         public = {"run.sh": (REMOTE / "take-keys.sh").read_bytes(), "deploy-key.pub": f"{deploy_key}\n".encode()}
         stdin = host_key.private.apply(lambda private: bundle(public | {"host-key": private.encode()}))
         triggers: list[pulumi.Input[str]] = [self._args.server.server_id, deploy_key, host_key.public]
-        return self._once(name, RECEIVE, pulumi.Output.secret(stdin), triggers, after)
+        return self._once("keys", RECEIVE, pulumi.Output.secret(stdin), triggers, after)
 
     def _push(
-        self, name: str, files: pulumi.Output[dict[str, bytes]], request: pulumi.Output[str], after: remote.Command
+        self, files: pulumi.Output[dict[str, bytes]], request: pulumi.Output[str], after: remote.Command
     ) -> remote.Command:
         stdin = pulumi.Output.all(files=files, request=request, age_key=self._args.host_age_key).apply(_pushed)
-        return self._run(name, RECEIVE, pulumi.Output.secret(stdin), after=after)
+        return self._run("push", RECEIVE, pulumi.Output.secret(stdin), after)
 
-    def _step(self, name: str, script: str, request: pulumi.Output[str], after: remote.Command) -> remote.Command:
-        return self._run(name, f"sh /etc/nixos/remote/{script}", request, after=after)
+    def _step(self, step: str, request: pulumi.Output[str], after: remote.Command) -> remote.Command:
+        return self._run(step, f"sh /etc/nixos/remote/{step}.sh", request, after)
 
-    def _run(self, name: str, create: str, stdin: pulumi.Output[str], after: remote.Command) -> remote.Command:
-        return command(name, create, stdin, connection=self._args.server.connection, parent=self, after=after)
+    def _run(self, step: str, create: str, stdin: pulumi.Output[str], after: remote.Command) -> remote.Command:
+        connection = self._args.server.connection
+        return self._command(step, create, stdin, connection=connection, after=after, unless=self._unless)
 
     def _once(
         self,
-        name: str,
+        step: str,
         create: str,
         stdin: pulumi.Output[str] | None,
         triggers: Sequence[pulumi.Input[str]],
         after: remote.Command | None = None,
     ) -> remote.Command:
         connection = self._args.server.current_connection
-        return command(name, create, stdin, connection=connection, parent=self, after=after, triggers=triggers)
+        return self._command(step, create, stdin, connection=connection, after=after, triggers=triggers)
 
-    def _facts(self, keys: remote.Command) -> pulumi.Output[HostFacts | Unreachable]:
+    def _command(self, step: str, create: str, stdin: pulumi.Output[str] | None, **more: Any) -> remote.Command:
+        return command(f"{self._name}-{step}", create, stdin, purpose=PURPOSES[step], parent=self, **more)
+
+    def _facts(self, after: remote.Command) -> pulumi.Output[HostFacts | Unreachable]:
         """The facts of the host; unknown in a preview before the server is NixOS."""
-        connection = self._args.server.connection
-
-        async def ask(arguments: dict[str, Any]) -> HostFacts | Unreachable:
-            # Empty where the operator's `--target` left it out.
-            if arguments.pop("keys") is None:
-                return Unreachable(asked_at="not asked")
-            return await read_host_facts(**arguments)
-
-        arguments = pulumi.Output.all(
-            keys=keys.stdout,
-            address=connection.host,
-            private_key=connection.private_key,
-            host_key=connection.host_key,
-            policy=self._args.policy_file.read_text(),
+        # Without a stdout, the operator's `--target` left the step out.
+        address = pulumi.Output.all(stdout=after.stdout, address=self._args.server.connection.host).apply(
+            lambda outputs: "" if outputs["stdout"] is None else outputs["address"]
         )
-        return pulumi.Output.unsecret(arguments.apply(ask))
+        facts = self._facts_at(address)
+        facts.apply(self._tell)
+        return facts
+
+    def _facts_at(self, address: pulumi.Output[str]) -> pulumi.Output[HostFacts | Unreachable]:
+        connection, policy = self._args.server.connection, self._args.policy_file.read_text()
+        question = pulumi.Output.all(
+            address=address, private_key=connection.private_key, host_key=connection.host_key, policy=policy
+        )
+        facts: pulumi.Output[HostFacts | Unreachable] = question.apply(self._ask)
+        return pulumi.Output.unsecret(facts)
+
+    async def _ask(self, question: dict[str, Any]) -> HostFacts | Unreachable:
+        """Ask the host: in a preview, in which nothing changes there, once and as soon as its address is known."""
+        address = question["address"]
+        if not self._args.server.host_facts or not address:
+            return NOT_ASKED
+        if not pulumi.runtime.is_dry_run():
+            return await read_host_facts(**question)
+        if address not in self._answers:
+            self._answers[address] = asyncio.ensure_future(read_host_facts(**question))
+        return await self._answers[address]
 
 
 def _pushed(arguments: dict[str, Any]) -> str:

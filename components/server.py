@@ -22,7 +22,8 @@ ANYONE = ("0.0.0.0/0", "::/0")
 class ServerArgs:
     """`admin_networks` may reach SSH, anyone where there are none; they may leave out this program where told so.
 
-    `protect` keeps the server from being deleted, here and at Hetzner.
+    `protect` keeps the server from being deleted, here and at Hetzner. Without `host_facts` a preview
+    compares the clouds alone.
     """
 
     name: str
@@ -32,30 +33,39 @@ class ServerArgs:
     admin_networks_exclude_me: bool
     ssh_keys: ServerKeys
     protect: bool
+    host_facts: bool
 
 
 class Server(pulumi.ComponentResource):
     """A Debian server at addresses that outlive it, whose SSH host key is known before it boots.
 
     `connection` has the configured keys, `ssh_keys`; `current_connection` those that the server accepts, which may be
-    the former ones.
+    the former ones. `present_address` is the address of the server that is there already, empty without one.
     """
 
     Args = ServerArgs
     server_id: pulumi.Output[str]
     ipv4: pulumi.Output[str]
     ipv6: pulumi.Output[str]
+    present_address: pulumi.Output[str]
     connection: remote.ConnectionArgs
     current_connection: remote.ConnectionArgs
     ssh_keys: ServerKeys
     admin_networks: Sequence[IPv4Network | IPv6Network]
+    name: str
+    host_facts: bool
+    _checked_name: pulumi.Input[str]
 
     def __init__(self, name: str, args: ServerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("headscale:index:Server", name, None, opts)
         self._args = args
+        self.name, self.host_facts = args.name, args.host_facts
         look_ups = pulumi.InvokeOptions(parent=self)
-        # All resources with a name wait for the look-up.
-        self._checked_name = hetzner.look_up(look_ups).apply(self._possible)
+        offer = hetzner.look_up(look_ups)
+        possible_name = offer.apply(self._possible)
+        # All resources with a name wait for the look-up, except in a preview, which touches none.
+        self._checked_name = args.name if pulumi.runtime.is_dry_run() else possible_name
+        self.present_address = offer.apply(lambda offer: offer.address(args.name))
         ipv4, ipv6 = self._primary_ip(f"{name}-ipv4", "ipv4"), self._primary_ip(f"{name}-ipv6", "ipv6")
         ssh_key, firewall = self._ssh_key(f"{name}-ssh-key"), self._firewall(f"{name}-firewall")
         server = self._server(
@@ -148,7 +158,7 @@ class Server(pulumi.ComponentResource):
 
     def _current_connection(self, address: pulumi.Output[str]) -> remote.ConnectionArgs:
         keys = self._args.ssh_keys
-        if not (keys.former_deploy_key or keys.former_host_key):
+        if not self._args.host_facts or not (keys.former_deploy_key or keys.former_host_key):
             return self.connection
         deploy_keys = [keys.deploy_key.private, *([keys.former_deploy_key] if keys.former_deploy_key else [])]
         host_keys = [keys.host_key.public, *([keys.former_host_key] if keys.former_host_key else [])]

@@ -59,6 +59,7 @@ CONFIG_SECRETS = {
     "deployKey": ("the deploy key", ssh_key),
     "sshHostKey": ("the server's SSH host key", ssh_key),
     "hostAgeKey": ("the server's age key", age_key),
+    "factsKey": ("the key that may read the server's facts and nothing else", ssh_key),
 }
 NOISE_KEY = "headscale_noise_private_key"
 HEADSCALE_KEYS = {

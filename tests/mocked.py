@@ -59,6 +59,8 @@ SERVER = {
     "serverType": "cx23",
     "location": "nbg1",
     "status": "running",
+    "ipv4Address": "203.0.113.10",
+    "ipv6Address": "2001:db8:10::1",
     "primaryDiskSize": 40,
 }
 

@@ -24,7 +24,7 @@ from rehearsal.setup import programs
 
 HERE = Path(__file__).resolve().parent
 PROGRAM = HERE.parent
-KEYS = ("deployKey", "sshHostKey", "hostAgeKey")
+KEYS = ("deployKey", "sshHostKey", "hostAgeKey", "factsKey")
 NOISE, API = SOPS_VALUES
 BY_VAULT = ("--secrets-provider", "hashivault://k")
 pytestmark = pytest.mark.usefixtures("engine")

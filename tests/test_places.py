@@ -20,6 +20,7 @@ REFUSED = {
     "another architecture": ({"serverType": "cax11"}, {}, "cax11 is arm, and prod-headscale is x86"),
     "a smaller disk": ({}, {"serverType": "cx33", "primaryDiskSize": 80}, "disk of 40 GB, .* one of 80"),
     "a type that ended": ({"serverType": "cx22"}, {}, "cx22 is sold out in nbg1 at Hetzner"),
+    "a server without its address": ({}, {"ipv4Address": ""}, "has no ipv4 address at Hetzner"),
     "a server that is off": ({}, {"status": "off"}, "is off: `hcloud server poweron prod-headscale` starts it"),
     "another place": ({"location": "hel1"}, {}, "headscale:location is hel1, and the server prod-headscale is in nbg1"),
 }

@@ -159,6 +159,8 @@ def test_what_became_of_keys_and_users_is_told_with_what_to_do():
         assert f"bob is {state}: `pulumi config set preauthKeySerial" in warning
     (warning,) = warnings_of("bob", bob=("revoked", 7))
     assert "bob was revoked on the server: `pulumi up` makes a new one" in warning
+    (warning,) = warnings_of("bob", bob=("deleted with its user", 7))
+    assert warning == "the user bob and its pre-auth key were deleted on the server: `pulumi up` makes both again"
     (warning,) = warnings_of("robert", bob=("valid", 7))
     assert "no longer names bob" in warning
     assert "stays, with its nodes (2)" in warning

@@ -144,7 +144,7 @@ def test_a_user_destroyed_or_renamed_on_the_server_is_made_again(walk: Walk):
     destroyed = "headscale users destroy --force --name alice"
     renamed = "headscale users rename --identifier 2 --new-name robert"
     steps = walk(make("alice"), make("bob"), destroyed, renamed, make("alice"), make("bob"))
-    assert steps[3].states() == {"alice": "deleted", "bob": "deleted"}
+    assert steps[3].states() == {"alice": "deleted with its user", "bob": "deleted with its user"}
     assert steps[5].states() == {"alice": "valid", "bob": "valid"}
 
 

@@ -14,6 +14,7 @@ class StackSecrets:
     deploy_key: str
     ssh_host_key: str
     host_age_key: str
+    facts_key: str
     api_key: str
     noise_key: str
 
@@ -31,6 +32,7 @@ def keys_of(stack: Stack) -> StackSecrets:
         deploy_key=f"{values['headscale:deployKey'].strip()}\n",
         ssh_host_key=f"{values['headscale:sshHostKey'].strip()}\n",
         host_age_key=values["headscale:hostAgeKey"],
+        facts_key=f"{values['headscale:factsKey'].strip()}\n",
         api_key=values["headscale_api_key"],
         noise_key=values["headscale_noise_private_key"],
     )

@@ -116,6 +116,11 @@ class Stack:
         """Rotate a key by scripts/rotate, as the operator does; return its output."""
         return self._command(str(self.program / "scripts/rotate"), key, *self._stack)
 
+    def host_facts(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Ask the server by scripts/host-facts, which needs neither the stack nor its secrets."""
+        script, path = str(self.program / "scripts/host-facts"), self.environment["PATH"]
+        return subprocess.run([script, *arguments], env={"PATH": path}, capture_output=True, text=True)
+
     def opens(self, identity: str) -> bool:
         """True where this age identity alone opens the SOPS file."""
         environment = self.environment | {"SOPS_AGE_KEY": identity, "SOPS_AGE_KEY_FILE": "/dev/null"}

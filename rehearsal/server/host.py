@@ -106,6 +106,9 @@ class Headscale:
     def delete_key(self, id: str) -> None:
         self.host.run("headscale", "preauthkeys", "delete", "--id", id)
 
+    def delete_user(self, name: str) -> None:
+        self.host.run("headscale", "users", "destroy", "--force", "--name", name)
+
     def version(self) -> str:
         return self.host.run("headscale", "version")
 

@@ -1,13 +1,16 @@
 """The clouds are changed behind the program one way after another: previews name each, `pulumi up` repairs it."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from rehearsal.sandbox.wait import eventually
 from rehearsal.stories.main import assert_untouched
-from rehearsal.story import HEADSCALE, Story
+from rehearsal.story import HEADSCALE, JOIN_TIMEOUT, Story
 
 SERVER, FIREWALL, SSH_KEY = "server-server", "server-firewall", "server-ssh-key"
+SERVER_NAME = "rehearsal-headscale"
 RECORD = f"dns-{HEADSCALE}"
 MAIL = {"direction": "in", "protocol": "tcp", "port": "25", "source_ips": ["0.0.0.0/0"], "destination_ips": []}
 
@@ -34,11 +37,34 @@ class Clouds(Story):
             }
         )
         self.named({"the firewall is deleted": (self.delete_firewall, FIREWALL, "")})
+        self.unassigned()
         with self.report.step("backups that are switched on at Hetzner are kept, and are not drift"):
             self.hetzner("POST", f"servers/{self.world.server_id}/actions/enable_backup")
             assert_untouched(self.world.stack.preview("--expect-no-changes"))
             self.world.stack.up()
             assert self.hetzner("GET", f"servers/{self.world.server_id}")["server"]["backup_window"]
+
+    def unassigned(self) -> None:
+        with self.report.step("the primary IPv4 address is unassigned: the preview says so, with the commands") as line:
+            (address,) = (ip for ip in self.hetzner("GET", "primary_ips")["primary_ips"] if ip["type"] == "ipv4")
+            self.world.switch_server(on=False)
+            self.hetzner("POST", f"primary_ips/{address['id']}/actions/unassign")
+            self.world.switch_server(on=True)
+            begin = time.monotonic()
+            output = self.world.stack.preview(expect=1).output
+            command = f"hcloud primary-ip assign {address['name']} --server {SERVER_NAME}"
+            assert "has no ipv4 address at Hetzner, whose primary IP somebody has unassigned" in output, output
+            assert command in output, output
+            line.note = f"in {time.monotonic() - begin:.0f} s"
+        with self.report.step("  and with these done, the preview is clean"):
+            self.world.switch_server(on=False)
+            assignee = {"assignee_id": self.world.server_id, "assignee_type": "server"}
+            self.hetzner("POST", f"primary_ips/{address['id']}/actions/assign", **assignee)
+            self.world.switch_server(on=True)
+            eventually(self.is_clean, "the server to answer", JOIN_TIMEOUT)
+
+    def is_clean(self) -> bool:
+        return not self.world.stack.preview().changed()
 
     def named(self, mutations: Mapping[str, tuple[Callable[[], object], str, str]]) -> None:
         """Each of these is made, and is named by the resource and the property; without one, the resource is gone."""

@@ -1,11 +1,17 @@
 """The host is changed behind the program in one way after another: previews name each, `pulumi up` repairs it."""
 
+import json
+import re
+import subprocess
 from collections.abc import Mapping
 
+from rehearsal.operator.keys import public_key
+from rehearsal.sandbox.processes import check
 from rehearsal.sandbox.wait import eventually
 from rehearsal.stories.main import assert_untouched
 from rehearsal.story import HEADSCALE, JOIN_TIMEOUT, Story
 
+GENERATIONS = "/nix/var/nix/profiles/system"
 CERTIFICATE, LEGO = f"/var/lib/acme/{HEADSCALE}/cert.pem", f"/var/lib/acme/.lego/{HEADSCALE}/certificates"
 ENDED = "-keyout /dev/null -subj /CN=x -not_before 20200101000000Z -not_after 20200201000000Z"
 # By the command on the server: what the next preview says of it.
@@ -27,8 +33,15 @@ OF_THE_HOST = {
     "systemctl stop headscale.service": "headscale.service is dead",
     "systemctl stop nginx.service": "nginx.service is dead",
     "systemctl stop fail2ban.service": "fail2ban.service is dead",
-    "chmod 0644 /run/secrets/headscale_api_key": "/run/secrets/headscale_api_key has mode 644, not 400",
-    "nix-env -p /nix/var/nix/profiles/system --rollback": "the server would boot another system than the deployed one",
+    "systemctl stop nftables.service": "nftables.service is dead",
+    "chmod 0644 /run/secrets/headscale_api_key": (
+        "/run/secrets/headscale_api_key belongs to root, mode 0644, not to root, mode 0400"
+    ),
+    "chown root /run/secrets/headscale_noise_private_key": (
+        "/run/secrets/headscale_noise_private_key belongs to root, mode 0400, not to headscale, mode 0400"
+    ),
+    f"{GENERATIONS}-1-link/bin/switch-to-configuration test": "the server runs another system than the deployed one",
+    f"nix-env -p {GENERATIONS} --rollback": "the server would boot another system than the deployed one",
     "systemd-run --quiet --wait --unit mine false || true": "mine.service has failed",
 }
 
@@ -48,6 +61,8 @@ class Drift(Story):
             with self.report.step("the policy that headscale had read is the deployed one again"):
                 self.reaches(True)
         self.named(OF_THE_HOST)
+        self.not_asked()
+        self.facts_key()
         self.repaired()
 
     def named(self, mutations: Mapping[str, str]) -> None:
@@ -62,6 +77,34 @@ class Drift(Story):
         with self.report.step("one `pulumi up` repairs all of it, and the preview is clean"):
             self.world.stack.up()
             assert_untouched(self.world.stack.preview("--expect-no-changes"))
+
+    def not_asked(self) -> None:
+        with self.report.step("with `hostFacts` false, the host is not asked, and that is not drift") as line:
+            self.world.stack.set("hostFacts", "false")
+            outcome = self.world.stack.preview("--expect-no-changes")
+            assert_untouched(outcome)
+            (line.note,) = re.findall("host not asked.*", outcome.output)
+        with self.report.step("  and `pulumi up`, which has to ask it, is refused"):
+            assert "hostFacts" in self.world.stack.up(expect=1).output
+            self.world.stack.unset("hostFacts")
+
+    def facts_key(self) -> None:
+        login, address = self.world.run.directory("facts"), self.outputs["serverIpv4"]
+        key, host_key, known_hosts = (login / name for name in ("key", "host-key", "known-hosts"))
+        key.touch(mode=0o600)
+        key.write_text(self.world.secrets.facts_key)
+        host_key.write_text(public_key(self.world.secrets.ssh_host_key))
+        known_hosts.write_text(f"{address} {host_key.read_text()}\n")
+        with self.report.step("`scripts/host-facts` names the drift with the facts key alone, and exits 7"):
+            process = self.world.stack.host_facts(address, "--key", str(key), "--host-key", str(host_key))
+            assert process.returncode == 7 and "mine.service has failed" in process.stdout, process
+        with self.report.step("  and that key does nothing else"):
+            options = ("-F", "none", "-i", str(key), "-o", f"UserKnownHostsFile={known_hosts}")
+            facts = json.loads(check(["ssh", *options, f"root@{address}", "cat", "/etc/shadow"]))
+            assert facts["drift"]
+            tunnel = ["ssh", *options, "-W", "127.0.0.1:8085", f"root@{address}"]
+            forwarded = subprocess.run(tunnel, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            assert "prohibited" in forwarded.stderr, forwarded
 
     def reaches(self, expected: bool) -> None:
         address = self.laptop.addresses()[0]

@@ -38,6 +38,7 @@ class Keys(Story):
         self.world.stack.set("users", "alice", "bob", as_list=True)
         self.up()
         self.secrets_on_the_server()
+        self.lost_user()
         with (
             self.world.device("laptop") as laptop,
             self.world.device("phone") as phone,
@@ -100,6 +101,14 @@ class Keys(Story):
             former = self.outputs["preauthKeys"]
             self.renews(ALICE, BOB)
             assert not set(former.values()) & set(self.outputs["preauthKeys"].values())
+            assert_untouched(self.world.stack.preview("--expect-no-changes"))
+
+    def lost_user(self) -> None:
+        with self.report.step("a user without nodes deleted on the server: named, and made again") as line:
+            self.world.headscale.delete_user("bob")
+            output = self.world.stack.preview().output
+            (line.note,) = set(re.findall("the user bob and its pre-auth key were deleted on the server", output))
+            self.renews(BOB)
             assert_untouched(self.world.stack.preview("--expect-no-changes"))
 
     def no_word(self) -> None:

@@ -126,6 +126,7 @@ class Secrets(Story):
             "host's age key": own.host_age_key,
             # What a private key's lines have in common with no other key stands in the last full one.
             "deploy key": own.deploy_key.splitlines()[-3],
+            "facts key": own.facts_key.splitlines()[-3],
             "SSH host key": own.ssh_host_key.splitlines()[-3],
             "pre-auth key": self.outputs["preauthKey"],
             "Hetzner token": settings["HCLOUD_TOKEN"],
