@@ -44,7 +44,8 @@ class StackSettings:
         return any(resource["type"] == "hcloud:index/server:Server" for resource in resources)
 
     def has(self, key: str) -> bool:
-        return f"headscale:{key}" in self._settings
+        """True where the key has a value; an empty one is the project's default, and a secret's is not shown."""
+        return self._settings.get(f"headscale:{key}", {"value": ""}).get("value") != ""
 
     def get(self, key: str) -> str:
         return self._config("get", f"headscale:{key}")
