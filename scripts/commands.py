@@ -45,7 +45,7 @@ class StackSettings:
 
     def has(self, key: str) -> bool:
         """True where the key has a value; an empty one is the project's default, and a secret's is not shown."""
-        return self._settings.get(f"headscale:{key}", {"value": ""}).get("value") != ""
+        return bool(self._settings.get(f"headscale:{key}", {"value": ""}).get("value") != "")
 
     def get(self, key: str) -> str:
         return self._config("get", f"headscale:{key}")

@@ -116,6 +116,10 @@ class Stack:
         """Rotate a key by scripts/rotate, as the operator does; return its output."""
         return self._command(str(self.program / "scripts/rotate"), key, *self._stack)
 
+    def join_page(self, user: str, *arguments: str) -> str:
+        """Write the page of scripts/join, as the operator does; return its output."""
+        return self._command(str(self.program / "scripts/join"), user, "--stack", NAME, *arguments)
+
     def host_facts(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Ask the server by scripts/host-facts, which needs neither the stack nor its secrets."""
         script, path = str(self.program / "scripts/host-facts"), self.environment["PATH"]

@@ -48,6 +48,7 @@ class InTheBrowser(Story):
             self.reload(browser)
             self.intruder(browser)
             self.frame(browser)
+            self.join_page(browser)
             self.new_user(browser)
             self.other_network(browser)
         self.say_whose_pages()
@@ -105,6 +106,22 @@ class InTheBrowser(Story):
         for user in self.outputs["users"]:
             visitor.reads(f": {user}")
         return ", ".join(self.outputs["users"])
+
+    def join_page(self, browser: Browser) -> None:
+        page = self.world.run.directory("join") / "page.html"
+        with self.report.step("the page of `scripts/join` shows in the browser, and loads nothing"):
+            self.world.stack.join_page("admin", "--key", "--output", str(page))
+            with Reader(browser) as visitor:
+                visitor.page.goto(page.as_uri())
+                visitor.sees(f"Join a device to {HEADSCALE}")
+                assert visitor.page.locator("#qr").evaluate("image => image.naturalWidth") > 0
+                assert (visitor.errors, visitor.refused) == ([], [])
+                line = visitor.page.locator("#linux").inner_text()
+        with (
+            self.report.step("  and its line for Linux, word by word, joins a device"),
+            self.world.device("tablet") as tablet,
+        ):
+            tablet.join(line)
 
     def new_user(self, browser: Browser) -> None:
         with self.report.step("a user that `pulumi up` creates is shown") as line, Reader(browser) as visitor:
