@@ -6,10 +6,9 @@ here=$(dirname "$0")
 
 main() {
   {
-    sh "$here/facts.sh" &
-    sh "$here/drift.sh" &
-    sh "$here/user-facts.sh" | jq '{users: .}' &
-    wait
+    sh "$here/facts.sh"
+    sh "$here/drift.sh"
+    sh "$here/user-facts.sh" | jq '{users: .}'
   } | jq -s add
 }
 

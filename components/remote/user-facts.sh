@@ -24,11 +24,10 @@ main() {
     return
   }
   {
-    records "$@" &
-    ask users &
-    ask preauthkeys &
-    ask nodes &
-    wait
+    records "$@"
+    ask users
+    ask preauthkeys
+    ask nodes
   } | jq -s --argjson now "$(date +%s)" '
     def state($record):
       if . == null then "deleted"
