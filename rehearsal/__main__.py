@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from rehearsal.setup import doctor
+from rehearsal.setup import requirements
 
 SHELL = ["bash", "--norc"]
 PLACES = "laptop, phone, server, or operator, where `pulumi` is ready to use"
@@ -13,16 +13,16 @@ PLACES = "laptop, phone, server, or operator, where `pulumi` is ready to use"
 
 def main() -> int:
     args = _parser().parse_args()
-    if args.command == "doctor":
-        return doctor.report()
-    doctor.insist()
+    if args.command == "check-machine":
+        return requirements.report()
+    requirements.insist()
     return _obey(args)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rehearsal", description="Without a command: the main job.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("doctor", help="name what this machine lacks for a rehearsal")
+    commands.add_parser("check-machine", help="name what this machine lacks for a rehearsal")
     commands.add_parser("up", help="start one in the background, with a laptop and a phone, and leave it running")
     shell = commands.add_parser("shell", help="a shell in it")
     run = commands.add_parser("run", help="one command in it")
@@ -44,7 +44,7 @@ def _stories() -> list[str]:
 
 
 def _obey(args: argparse.Namespace) -> int:
-    # Not at the top: on other systems than Linux these do not even import, and the doctor could not say so.
+    # Not at the top: on other systems than Linux these do not even import, and `check-machine` could not say so.
     from rehearsal import job
     from rehearsal.living import commands as living
     from rehearsal.sandbox import capsule

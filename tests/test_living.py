@@ -18,7 +18,7 @@ from traces import Traces, now
 
 from rehearsal.sandbox import capsule
 from rehearsal.sandbox.wait import eventually
-from rehearsal.setup import doctor
+from rehearsal.setup import requirements
 from rehearsal.world import Prepared
 
 PROGRAM = Path(__file__).resolve().parent.parent
@@ -202,11 +202,11 @@ def test_two_live_side_by_side_at_the_same_addresses(living: Home, tmp_path: Pat
 
 
 def examine(*before: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    argv = [*before, *REHEARSAL, "doctor"]
+    argv = [*before, *REHEARSAL, "check-machine"]
     return subprocess.run(argv, cwd=PROGRAM, capture_output=True, text=True, env=os.environ | environment)
 
 
-def test_the_doctor_names_programs_that_are_missing_and_what_brings_them():
+def test_the_check_of_the_machine_names_programs_that_are_missing_and_what_brings_them():
     process = examine(PATH="/nonexistent")
     assert process.returncode == 1
     assert "missing: the program git\n         apt-get install git\n" in process.stdout
@@ -214,7 +214,7 @@ def test_the_doctor_names_programs_that_are_missing_and_what_brings_them():
 
 
 @pytest.mark.usefixtures("world")
-def test_the_doctor_tries_the_kernel():
+def test_the_check_of_the_machine_tries_the_kernel():
     able = examine()
     unable = examine("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
     assert "namespaces" not in able.stdout
@@ -222,25 +222,25 @@ def test_the_doctor_tries_the_kernel():
     assert "missing: namespaces (unshare" in unable.stdout
 
 
-def test_the_doctor_and_the_set_up_name_the_same_packages():
+def test_the_check_of_the_machine_and_the_set_up_name_the_same_packages():
     listed = re.search(r"packages=\((.*?)\)", (PROGRAM / "scripts/install").read_text(), re.DOTALL)
     assert listed
-    assert doctor.PACKAGES.keys() | {"netbase"} <= set(listed[1].split())
+    assert requirements.PACKAGES.keys() | {"netbase"} <= set(listed[1].split())
 
 
 @pytest.mark.parametrize(
     ("where", "name", "value", "words"),
     [
-        (doctor.sys, "platform", "darwin", "needs Linux"),
-        (doctor.os, "geteuid", lambda: 1000, "needs root"),
-        (doctor, "TUN", Path("/dev/null/tun"), "/dev/null/tun is missing"),
+        (requirements.sys, "platform", "darwin", "needs Linux"),
+        (requirements.os, "geteuid", lambda: 1000, "needs root"),
+        (requirements, "TUN", Path("/dev/null/tun"), "/dev/null/tun is missing"),
     ],
 )
 def test_it_refuses_in_one_sentence(monkeypatch: pytest.MonkeyPatch, where, name: str, value, words: str):
-    monkeypatch.setattr(doctor.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(requirements.os, "geteuid", lambda: 0)
     monkeypatch.setattr(where, name, value)
     with pytest.raises(SystemExit, match=words) as refusal:
-        doctor.insist()
+        requirements.insist()
     assert re.fullmatch(r"[^\n]+[^.]\.", str(refusal.value))
 
 
