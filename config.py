@@ -4,7 +4,6 @@ Keys, types and defaults are declared in Pulumi.yaml; the meaning of an empty de
 each value in rules.py and sops.py. Plain values of secrets are read here, to check them, and nowhere else.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,15 +18,14 @@ from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 import policy
 import rules
 import sops
-from components import dns, hetzner, pins
+import tokens
+from components import pins
 from components.ending import Refusal
 from components.headscale import PreauthKey
 from components.names import Names
 from components.ssh import KeyPair, ServerKeys
 
 T = TypeVar("T")
-# hcloud's provider refuses any other.
-HCLOUD_TOKEN_LENGTH = 64
 DECLARED = yaml.safe_load((Path(__file__).parent / "Pulumi.yaml").read_text())["config"]
 SECRETS = {"formerDeployKey", "factsKey", *(key for key, entry in DECLARED.items() if entry.get("secret"))}
 
@@ -198,16 +196,14 @@ class _Reader:
 
     def tokens(self) -> None:
         """Check that the clouds' tokens are set: otherwise the providers end the run, before any look-up."""
-        hcloud = os.environ.get("HCLOUD_TOKEN") or pulumi.Config("hcloud").get("token") or ""
-        if len(hcloud) != HCLOUD_TOKEN_LENGTH:
-            problem = f"has {len(hcloud)} letters, and Hetzner's have {HCLOUD_TOKEN_LENGTH}" if hcloud else "is not set"
-            self.mistakes.append(f"HCLOUD_TOKEN {problem}; {hetzner.TOKEN}")
-        present = {
-            f"CLOUDFLARE_{name}" for name in ("API_TOKEN", "API_KEY", "API_USER_SERVICE_KEY")
-        } & os.environ.keys()
-        cloudflare = pulumi.Config("cloudflare")
-        if not any(os.environ[name] for name in present) and not any(map(cloudflare.get, ("apiToken", "apiKey"))):
-            self.mistakes.append(f"CLOUDFLARE_API_TOKEN is not set; {dns.TOKEN.format(zone=self.config.get('domain'))}")
+        try:
+            tokens.hetzner(_of_provider)
+        except rules.Rejected as problem:
+            self.mistakes.append(f"HCLOUD_TOKEN {problem}; {problem.repair}")
+        try:
+            tokens.cloudflare(_of_provider, self.config.get("zone") or self.config.get("domain"))
+        except rules.Rejected as problem:
+            self.mistakes.append(f"CLOUDFLARE_API_TOKEN {problem}; {problem.repair}")
 
     def server_name(self) -> str:
         stack = pulumi.get_stack()
@@ -358,3 +354,8 @@ def _one_line(value: str) -> str:
     if rules.has_control_characters(value):
         raise rules.Rejected("has a line break or another control character in it")
     return value
+
+
+def _of_provider(key: str) -> str | None:
+    provider, _, name = key.partition(":")
+    return pulumi.Config(provider).get(name)

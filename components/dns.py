@@ -5,16 +5,14 @@ from typing import Any
 
 import pulumi
 
+import tokens
+
 from . import cloudflare
 from .look_up import answer
 from .names import Names
 
 # Types of records that resolve to a server.
 LEADING = ("A", "AAAA", "CNAME")
-TOKEN = (
-    "CLOUDFLARE_API_TOKEN, or `pulumi config set --secret cloudflare:apiToken`, is a token with Zone Read and DNS Edit "
-    "for {zone}; headscale:zone names the zone that holds the names, where that is not headscale:domain"
-)
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class DnsRecords(pulumi.ComponentResource):
         look_up = cloudflare.get_zone_output(
             filter={"name": zone, "match": "all"}, opts=pulumi.InvokeOptions(parent=self)
         )
-        return answer(look_up.zone_id, f"asking Cloudflare for the zone {zone}", TOKEN.format(zone=zone))
+        return answer(look_up.zone_id, f"asking Cloudflare for the zone {zone}", tokens.CLOUDFLARE.format(zone=zone))
 
     def _records(self, fqdn: str, zone_id: pulumi.Output[str], role: str) -> list[cloudflare.DnsRecord]:
         """The records of both families; `role` is their name in older stacks."""
@@ -69,7 +67,7 @@ class DnsRecords(pulumi.ComponentResource):
         listed = answer(
             cloudflare.get_dns_records_output(zone_id=zone_id, name={"exact": fqdn}, opts=opts).results,
             f"asking Cloudflare for the records of {fqdn}",
-            TOKEN.format(zone=self._args.zone),
+            tokens.CLOUDFLARE.format(zone=self._args.zone),
         )
         zone = await zone_id.future()
         in_state = [await record.id.future() for record in records if await record.id.is_known()]

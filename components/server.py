@@ -10,6 +10,8 @@ import pulumi
 import pulumi_hcloud as hcloud
 from pulumi_command import remote
 
+from offer import Offer, Order
+
 from . import hetzner
 from .ending import Refusal
 from .rotation import AcceptedKeys, accepted_keys
@@ -87,14 +89,12 @@ class Server(pulumi.ComponentResource):
         self.current_connection = self._current_connection(server.ipv4_address)
         self.register_outputs({"serverId": self.server_id, "ipv4": self.ipv4, "ipv6": self.ipv6})
 
-    def _possible(self, offer: hetzner.Offer) -> str:
+    def _possible(self, offer: Offer) -> str:
         """The server's name, once it is certain that Hetzner can carry out the order."""
         args = self._args
-        order = hetzner.Order(
-            name=args.name, server_type=args.server_type, location=args.location, protect=args.protect
-        )
-        if problems := list(offer.refusals(order)):
-            raise Refusal("\n  ".join(problems))
+        order = Order(name=args.name, server_type=args.server_type, location=args.location, protect=args.protect)
+        if obstacles := list(offer.obstacles(order)):
+            raise Refusal("\n  ".join(map(str, obstacles)))
         for warning in offer.warnings(order):
             pulumi.log.warn(warning, self)
         return args.name
