@@ -7,8 +7,8 @@ In this order, each whole or not at all, so that after an interruption the next 
   a rule for the stack's SOPS file                         .sops.yaml, or what SOPS_CONFIG names
   headscale's noise key and API key                        the SOPS file, nix/secrets/STACK.yaml
 
-Then the SOPS file is checked, as each preview does. Secrets go to pulumi and sops by stdin; of all that is made, only
-your age key ever lies on a disk in clear.
+Then the SOPS file is checked, as each preview does, and you are warned where you cannot open it yourself. Secrets go to
+pulumi and sops by stdin; of all that is made, only your age key ever lies on a disk in clear.
 """
 
 import argparse
@@ -104,6 +104,15 @@ def init(stack: StackSettings, new_identity: bool) -> None:
     own = f"your age key{f', {place}' if place.exists() else ''}"
     print("Back up, where only you can read it, what opens them: the stack's passphrase, or your access to its secrets")
     print(f"provider, and {own}.")
+    warn_who_is_shut_out(stack)
+
+
+def warn_who_is_shut_out(stack: Stack) -> None:
+    """Warn an operator who cannot open the SOPS file: `pulumi up` needs only the server's key, editing needs yours."""
+    file = stack.secrets_file
+    if words := operator_key.refusal(file):
+        remedy = operator_key.way_in(file, stack.name)
+        print(f"scripts/init: warning: you cannot open {as_typed(file)}; {remedy}. sops: {words}", file=sys.stderr)
 
 
 def make(stack: StackSettings, file: Path, config: Path, new_identity: bool) -> Iterator[str]:

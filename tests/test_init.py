@@ -532,6 +532,22 @@ def test_who_loses_the_own_age_key_gets_in_by_the_servers_as_the_readme_says(ope
     operator.init()
 
 
+def test_an_operator_who_cannot_open_the_file_is_warned_and_the_way_in_works(operator: Operator):
+    operator.init()
+    values = operator.values()
+    operator.age_keys.unlink()
+    process = operator.start("scripts/init")
+    assert process.returncode == 0, process.stderr
+    assert "warning: you cannot open nix/secrets/mine.yaml; it is for age1" in process.stderr
+    operator.run("age-keygen", "-o", operator.age_keys)
+    mine = re.findall("age1[0-9a-z]+", operator.age_keys.read_text())[0]
+    host = str(operator.host().to_public())
+    operator.sops_yaml.write_text(operator.sops_yaml.read_text().replace(host, f"{host}\n          - {mine}", 1))
+    operator.run("sh", "-c", f"yes | {re.findall('`(SOPS_AGE_KEY_CMD=[^`]*)`', process.stderr)[0]}")
+    assert operator.values() == values
+    assert operator.start("scripts/init").stderr == ""
+
+
 @pytest.mark.parametrize("spoilt", [NOISE, API])
 def test_a_missing_or_malformed_secret_is_repaired_as_told_and_the_other_kept(operator: Operator, spoilt: str):
     operator.init()
