@@ -48,7 +48,8 @@ async def _leftover(kind: str, resource: Any, things: pulumi.Output[Sequence[Any
 
 
 def _how_to_delete(kind: str, thing: Any) -> str:
-    unprotect = f"hcloud {kind} disable-protection {thing.id} delete"
+    # Hetzner takes both protections of a server at once, or none.
+    unprotect = f"hcloud {kind} disable-protection {thing.id} delete{' rebuild' if kind == 'server' else ''}"
     return (
         f"Hetzner has a {kind} {thing.name} (id {thing.id}) that this stack does not know, or is to replace. An `up` "
         "that was cut off leaves such a thing, and the next one stops at it: where no other stack has this name, "

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PROGRAM = Path(__file__).resolve().parent.parent
 INSTALL = {
@@ -37,10 +38,19 @@ class StackSettings:
         configured = self._settings.get("headscale:secretsFile", {}).get("value")
         return Path(configured or f"nix/secrets/{self.name}.yaml")
 
+    def values(self) -> dict[str, Any]:
+        """All settings by their full names, secrets in clear; lists as lists."""
+        settings = json.loads(self._config("--json", "--show-secrets"))
+        return {key: setting.get("objectValue", setting["value"]) for key, setting in settings.items()}
+
+    def state(self) -> dict[str, Any]:
+        """The stack's state, secrets encrypted; empty before the first `pulumi up`."""
+        state = json.loads(run("pulumi", "--non-interactive", "stack", "export", "--stack", self._flags[1]))
+        return state.get("deployment") or {}
+
     def has_server(self) -> bool:
         """True where the stack's state has a server."""
-        state = json.loads(run("pulumi", "--non-interactive", "stack", "export", "--stack", self._flags[1]))
-        resources = (state.get("deployment") or {}).get("resources") or []
+        resources = self.state().get("resources") or []
         return any(resource["type"] == "hcloud:index/server:Server" for resource in resources)
 
     def has(self, key: str) -> bool:
