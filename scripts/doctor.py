@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from .commands import PROGRAM
-from .health import address, cloudflare, hetzner, locks, programs, secrets, stack
+from .health import address, cloudflare, hetzner, locks, programs, sops_file, stack
 from .health.lines import Check, report
 from .health.setup import Setup
 
@@ -29,8 +29,8 @@ CHECKS = {
     "configuration": stack.keys,
     "state": stack.state,
     "lock": locks.check,
-    "SOPS file": secrets.file,
-    "your age key": secrets.own_access,
+    "SOPS file": sops_file.opened_by_server,
+    "your age key": sops_file.opened_by_operator,
     "Hetzner's token": hetzner.token,
     "server type and location": hetzner.order,
     "leftovers at Hetzner": hetzner.leftovers,

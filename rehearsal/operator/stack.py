@@ -125,6 +125,10 @@ class Stack:
         script, path = str(self.program / "scripts/host-facts"), self.environment["PATH"]
         return subprocess.run([script, *arguments], env={"PATH": path}, capture_output=True, text=True)
 
+    def doctor(self, address: str) -> str:
+        """The lines of scripts/doctor for an operator at this address; none of them fails."""
+        return self._command(str(self.program / "scripts/doctor"), *self._stack, "--address", address)
+
     def opens(self, identity: str) -> bool:
         """True where this age identity alone opens the SOPS file."""
         environment = self.environment | {"SOPS_AGE_KEY": identity, "SOPS_AGE_KEY_FILE": "/dev/null"}

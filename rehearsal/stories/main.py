@@ -198,6 +198,8 @@ class Main(Story):
             assert after == before, f"changed on the host: {sorted(set(after) ^ set(before))[:10]}"
         with self.report.step("`pulumi preview --expect-no-changes` exits 0"):
             assert_untouched(self.world.stack.preview("--expect-no-changes"))
+        with self.report.step("`scripts/doctor` finds nothing that fails, and nothing left over") as line:
+            line.note = self.world.stack.doctor("198.51.100.10").splitlines()[-1]
 
     def change(self, laptop: Device, phone: Device) -> None:
         with self.report.step("a changed value is pushed, deployed, confirmed; nothing else is touched") as line:

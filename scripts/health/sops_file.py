@@ -10,7 +10,7 @@ from .lines import Line, Unknown, fails, ok
 from .setup import Setup
 
 
-def file(setup: Setup) -> Iterator[Line]:
+def opened_by_server(setup: Setup) -> Iterator[Line]:
     import sops
 
     path = setup.settings().secrets_file
@@ -22,7 +22,7 @@ def file(setup: Setup) -> Iterator[Line]:
         yield fails(f"{as_typed(path)} {problem}", problem.repair)
 
 
-def own_access(setup: Setup) -> Iterator[Line]:
+def opened_by_operator(setup: Setup) -> Iterator[Line]:
     from scripts import operator_key
 
     path = setup.settings().secrets_file
