@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Line:
+class StepLine:
     """One thing that was to be proven. `verdict` is "proven", "failed" or "not run"; `note` is what was seen."""
 
     what: str
@@ -24,13 +24,13 @@ class Line:
 class Report:
     """The lines of a run, in order. A step that raises is a failed line, and the error goes on."""
 
-    lines: list[Line] = field(default_factory=list)
+    lines: list[StepLine] = field(default_factory=list)
 
     @contextmanager
-    def step(self, what: str) -> Iterator[Line]:
+    def step(self, what: str) -> Iterator[StepLine]:
         """Times a step. What the body puts into the line's `note` stands in the table."""
         print(f"           ...       {what}", flush=True)
-        line = Line(what, "failed", 0.0)
+        line = StepLine(what, "failed", 0.0)
         start = time.monotonic()
         try:
             yield line

@@ -107,7 +107,7 @@ def init(stack: StackSettings, new_identity: bool) -> None:
     warn_who_is_shut_out(stack)
 
 
-def warn_who_is_shut_out(stack: Stack) -> None:
+def warn_who_is_shut_out(stack: StackSettings) -> None:
     """Warn an operator who cannot open the SOPS file: `pulumi up` needs only the server's key, editing needs yours."""
     file = stack.secrets_file
     if words := operator_key.refusal(file):

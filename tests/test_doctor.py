@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 import yaml
-from emulated import TOKEN, Cloud, done, hetzner
+from emulated import TOKEN, Cloud, finish, hetzner
 from pyrage import x25519
 
 from rehearsal import plugins
@@ -51,7 +51,7 @@ Lines = dict[tuple[str, str], list[dict[str, str]]]
 
 
 @dataclass
-class Operator:
+class DoctorsOperator:
     """Somebody with a stack that is ready for its first `pulumi up`, and both clouds."""
 
     stack: Stack
@@ -84,7 +84,7 @@ class Operator:
 
 
 @pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory, engine: Path) -> Iterator[Operator]:
+def operator(tmp_path_factory: pytest.TempPathFactory, engine: Path) -> Iterator[DoctorsOperator]:
     directory = tmp_path_factory.mktemp("doctor")
     home = directory / "home"
     plugins.install(home, Path(sys.executable))
@@ -97,17 +97,17 @@ def operator(tmp_path_factory: pytest.TempPathFactory, engine: Path) -> Iterator
         stack.config("set", "hcloud:endpoint", cloud.url)
         stack.config("set", "cloudflare:baseUrl", url)
         stack.environment |= {"HCLOUD_TOKEN": TOKEN, "CLOUDFLARE_API_TOKEN": "token"}
-        yield Operator(stack, cloud, cloudflare)
+        yield DoctorsOperator(stack, cloud, cloudflare)
         assert cloudflare.unexpected == []
 
 
-def files(operator: Operator) -> dict[str, bytes]:
+def files(operator: DoctorsOperator) -> dict[str, bytes]:
     """All that is kept: settings, secrets, keys and the state; pulumi writes a log of each command."""
     paths = [*operator.stack.directory.rglob("*"), *PROGRAM.glob("*.yaml"), *PROGRAM.glob(".*.yaml")]
     return {str(path): path.read_bytes() for path in paths if path.is_file() and "logs" not in path.parts}
 
 
-def test_all_is_well_and_nothing_is_changed(operator: Operator):
+def test_all_is_well_and_nothing_is_changed(operator: DoctorsOperator):
     before = files(operator)
     operator.cloud.emulator.calls.clear()
     operator.cloudflare.calls.clear()
@@ -143,7 +143,7 @@ def faults(api: Any, *of_api: Fault) -> Iterator[None]:
     assert not api.faults
 
 
-def path_without(operator: Operator, name: str, script: str = "") -> str:
+def path_without(operator: DoctorsOperator, name: str, script: str = "") -> str:
     """A PATH on which a program is missing, or is another one."""
     directory = operator.stack.directory.with_name(f"without-{name}-{len(script)}")
     directory.mkdir(exist_ok=True)
@@ -167,7 +167,7 @@ def only(lines: Lines, subject: str, state: str, words: str, remedy: str) -> Non
     assert any(re.search(remedy, line["remedy"]) for line in of_subject[subject, state]), of_subject
 
 
-def test_a_program_that_is_missing_or_old_is_told_with_how_to_get_it(operator: Operator):
+def test_a_program_that_is_missing_or_old_is_told_with_how_to_get_it(operator: DoctorsOperator):
     real = shutil.which("pulumi", path=operator.stack.environment["PATH"])
     old = f'[ "$1" != version ] || {{ echo v3.271.9; exit; }}\nexec {real} "$@"'
     without = operator.doctor(PATH=path_without(operator, "pulumi"))
@@ -183,7 +183,7 @@ def test_a_program_that_is_missing_or_old_is_told_with_how_to_get_it(operator: O
     only(lines, "sops", "fails", r"3\.10\.2 is older than 3\.11", "brew install sops")
 
 
-def test_without_the_python_packages_it_tells_all_that_needs_none(operator: Operator):
+def test_without_the_python_packages_it_tells_all_that_needs_none(operator: DoctorsOperator):
     path = path_without(operator, "python3", f'exec {sys.executable} -S "$@"')
     lines = operator.doctor(PATH=path)
     only(lines, "Python packages", "fails", "lacks pyrage 1.4.0", "`pulumi install` installs it")
@@ -191,7 +191,7 @@ def test_without_the_python_packages_it_tells_all_that_needs_none(operator: Oper
     assert ("Hetzner's token", "ok") in lines
 
 
-def test_a_python_that_is_too_old_is_told(operator: Operator, tmp_path: Path):
+def test_a_python_that_is_too_old_is_told(operator: DoctorsOperator, tmp_path: Path):
     (tmp_path / "old.py").write_text("import sys\nsys.version_info = (3, 9, 6)\nimport scripts\n")
     environment = os.environ | {"PYTHONPATH": str(PROGRAM)}
     process = subprocess.run([sys.executable, tmp_path / "old.py"], env=environment, capture_output=True, text=True)
@@ -199,7 +199,7 @@ def test_a_python_that_is_too_old_is_told(operator: Operator, tmp_path: Path):
     assert re.fullmatch(r"scripts: \S+ is Python .*; install Python 3\.11 or newer\n", process.stderr)
 
 
-def test_a_backend_a_stack_or_a_passphrase_that_is_missing_is_told(operator: Operator):
+def test_a_backend_a_stack_or_a_passphrase_that_is_missing_is_told(operator: DoctorsOperator):
     backend = operator.doctor(PULUMI_BACKEND_URL="")
     only(backend, "backend", "fails", "requires logging in", "`export PULUMI_BACKEND_URL=")
     only(backend, "stack", "not known", "not looked at without a backend", "")
@@ -213,7 +213,7 @@ def test_a_backend_a_stack_or_a_passphrase_that_is_missing_is_told(operator: Ope
     assert ("state", "ok") in passphrase
 
 
-def test_a_setting_that_is_wrong_is_told(operator: Operator):
+def test_a_setting_that_is_wrong_is_told(operator: DoctorsOperator):
     with changed(
         operator.stack, domain=None, acmeEmail="me", deployKey=None, sshHostKey="hunter2", adminNetworks=["x"]
     ):
@@ -227,7 +227,7 @@ def test_a_setting_that_is_wrong_is_told(operator: Operator):
     assert "hunter2" not in str(lines)
 
 
-def test_a_sops_file_that_the_server_or_the_operator_cannot_open_is_told(operator: Operator):
+def test_a_sops_file_that_the_server_or_the_operator_cannot_open_is_told(operator: DoctorsOperator):
     with changed(operator.stack, hostAgeKey=str(x25519.Identity.generate())):
         lines = operator.doctor(SOPS_AGE_KEY_FILE="/dev/null")
     only(lines, "SOPS file", "fails", "is not encrypted to the server's age key", "`sops updatekeys ")
@@ -256,7 +256,7 @@ ZONE_AND_DNS = "Zone Read and DNS Edit for example.org"
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
-def test_a_token_that_is_not_accepted_is_told(operator: Operator, tokens: tuple[str, str]):
+def test_a_token_that_is_not_accepted_is_told(operator: DoctorsOperator, tokens: tuple[str, str]):
     lines = operator.doctor(HCLOUD_TOKEN=tokens[0], CLOUDFLARE_API_TOKEN=tokens[1])
     only(lines, "Hetzner's token", "fails", TOKENS[tokens][0], READ_AND_WRITE)
     only(lines, "Cloudflare's token", "fails", TOKENS[tokens][1], ZONE_AND_DNS)
@@ -265,7 +265,7 @@ def test_a_token_that_is_not_accepted_is_told(operator: Operator, tokens: tuple[
     assert "zzz" not in str(lines)
 
 
-def test_a_token_that_may_not_read_all_is_told(operator: Operator):
+def test_a_token_that_may_not_read_all_is_told(operator: DoctorsOperator):
     records = Fault("GET /zones/*/dns_records", status=403, code=10000, times=2)
     firewalls = Fault("GET /firewalls", status=403, code="forbidden")
     with faults(operator.cloudflare, records), faults(operator.cloud.emulator, firewalls):
@@ -275,7 +275,7 @@ def test_a_token_that_may_not_read_all_is_told(operator: Operator):
     assert {("server type and location", "ok"), ("zone", "ok")} <= lines.keys()
 
 
-def test_a_cloud_that_does_not_answer_is_not_blamed_on_the_token(operator: Operator):
+def test_a_cloud_that_does_not_answer_is_not_blamed_on_the_token(operator: DoctorsOperator):
     later = "see that this machine reaches it, and try again; https://"
     broken = Fault("GET /servers", status=502), Fault("GET /ssh_keys", drop=True)
     zones = Fault("GET /zones", status=429, code=971)
@@ -292,7 +292,7 @@ def test_a_cloud_that_does_not_answer_is_not_blamed_on_the_token(operator: Opera
     only(lines, "Cloudflare's token", "fails", "no answer from nowhere", later)
 
 
-def test_an_answer_that_is_not_the_apis_is_told(operator: Operator):
+def test_an_answer_that_is_not_the_apis_is_told(operator: DoctorsOperator):
     with (
         page("<html>") as (text, _),
         page('{"servers": 1}') as (other, _),
@@ -303,7 +303,7 @@ def test_an_answer_that_is_not_the_apis_is_told(operator: Operator):
     only(lines, "Cloudflare's token", "fails", "an answer of another form came from", "try again")
 
 
-def test_a_redirect_does_not_carry_the_token_away(operator: Operator):
+def test_a_redirect_does_not_carry_the_token_away(operator: DoctorsOperator):
     operator.cloud.emulator.calls.clear()
     with page("", 302, operator.cloud.url) as (url, requests), changed(operator.stack, hcloud__endpoint=url):
         assert ("Hetzner's token", "fails") in operator.doctor()
@@ -311,7 +311,7 @@ def test_a_redirect_does_not_carry_the_token_away(operator: Operator):
     assert operator.cloud.emulator.calls == []
 
 
-def test_tokens_come_from_the_stacks_configuration_first(operator: Operator):
+def test_tokens_come_from_the_stacks_configuration_first(operator: DoctorsOperator):
     with changed(operator.stack, hcloud__token=TOKEN, cloudflare__apiToken="token"):
         lines = operator.doctor(HCLOUD_TOKEN="z" * 64, CLOUDFLARE_API_TOKEN="z" * 40)
     assert {("Hetzner's token", "ok"), ("Cloudflare's token", "ok")} <= lines.keys()
@@ -326,7 +326,7 @@ def zone_with(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> Iterator[None]:
 
 
 def test_a_zone_that_is_not_there_waits_or_may_only_be_read_is_told(
-    operator: Operator, monkeypatch: pytest.MonkeyPatch
+    operator: DoctorsOperator, monkeypatch: pytest.MonkeyPatch
 ):
     with changed(operator.stack, zone="org.example", location="nbg7"):
         lines = operator.doctor()
@@ -340,7 +340,7 @@ def test_a_zone_that_is_not_there_waits_or_may_only_be_read_is_told(
         assert ("zone", "not known") in operator.doctor()
 
 
-def test_an_order_that_hetzner_cannot_carry_out_is_told(operator: Operator):
+def test_an_order_that_hetzner_cannot_carry_out_is_told(operator: DoctorsOperator):
     with changed(operator.stack, serverType="cx99"):
         only(operator.doctor(), ORDER, "fails", "cx99 is not one of Hetzner's", "Hetzner has cax11, .* in nbg1")
     sold_out = operator.cloud.emulator.project.sold_out
@@ -350,7 +350,7 @@ def test_an_order_that_hetzner_cannot_carry_out_is_told(operator: Operator):
     only(lines, ORDER, "fails", "cx23 is sold out in nbg1", r"another type \(.*cx33.*another place \(fsn1, hel1\)")
 
 
-def test_things_with_the_stacks_names_that_the_state_lacks_are_told(operator: Operator):
+def test_things_with_the_stacks_names_that_the_state_lacks_are_told(operator: DoctorsOperator):
     client, project = operator.cloud.client, operator.cloud.emulator.project
     key = operator.stack.config("get", "headscale:sshHostKey")
     ssh_key = client.ssh_keys.create(f"{SERVER}-0123abcd", public_half(key))
@@ -358,7 +358,7 @@ def test_things_with_the_stacks_names_that_the_state_lacks_are_told(operator: Op
     firewall = client.firewalls.create(SERVER).firewall
     address = operator.cloud.primary_ip(name=f"{SERVER}-ipv4-hel1")
     server = operator.cloud.server(SERVER)
-    done(server.change_protection(delete=True, rebuild=True))
+    finish(server.change_protection(delete=True, rebuild=True))
     own = [ip for ip in project.primary_ips.values() if ip.assignee_id == server.id]
     lines = operator.doctor()
     commands = [re.findall("`(hcloud .*?)`", line["remedy"])[0] for line in lines["leftovers at Hetzner", "fails"]]
@@ -371,7 +371,7 @@ def test_things_with_the_stacks_names_that_the_state_lacks_are_told(operator: Op
     remedies = [line["remedy"] for line in lines["leftovers at Hetzner", "fails"]]
     assert all(f"another stack called {NAME}, with its state elsewhere, may own it" in text for text in remedies)
     assert len(own) == 2
-    done(server.change_protection(delete=False, rebuild=False), server.delete())
+    finish(server.change_protection(delete=False, rebuild=False), server.delete())
     for thing in (address, firewall, other, ssh_key):
         thing.delete()
     assert ("leftovers at Hetzner", "ok") in operator.doctor()
@@ -383,7 +383,7 @@ def public_half(private: str) -> str:
     return subprocess.run(derive, input=text, check=True, capture_output=True, text=True).stdout
 
 
-def test_other_records_at_the_names_are_told_and_the_command_deletes_them(operator: Operator):
+def test_other_records_at_the_names_are_told_and_the_command_deletes_them(operator: DoctorsOperator):
     operator.cloudflare.add("example.org", name="headscale", type="A", content="192.0.2.99")
     operator.cloudflare.add("example.org", name="headscale-ui", type="CNAME", content="example.net")
     operator.cloudflare.add("example.org", name="headscale", type="TXT", content="mine")
@@ -400,7 +400,7 @@ def test_other_records_at_the_names_are_told_and_the_command_deletes_them(operat
         operator.cloudflare.remove(id)
 
 
-def test_what_a_killed_engine_leaves_is_told_and_the_commands_clear_it(operator: Operator):
+def test_what_a_killed_engine_leaves_is_told_and_the_commands_clear_it(operator: DoctorsOperator):
     stack, project = operator.stack, operator.cloud.emulator.project
     operator.cloud.emulator.fail(Fault("POST /servers", delay=30, after=True))
     stack.flags = ("--target", "**::server*", "--target", "**::dns*")
@@ -411,11 +411,11 @@ def test_what_a_killed_engine_leaves_is_told_and_the_commands_clear_it(operator:
             only(lines, subject, "not known", "not looked at while an engine works on the stack", "")
     lines = operator.doctor()
     only(lines, "lock", "fails", "left by process .*, which has ended", f"`pulumi cancel --stack {NAME}` releases it")
-    only(lines, "state", "warning", "creating server-server had begun", "`pulumi refresh --clear-pending-creates ")
+    only(lines, "state", "warning", "creating server-server had start", "`pulumi refresh --clear-pending-creates ")
     (server,) = project.servers
     only(lines, "leftovers at Hetzner", "fails", f"a server {SERVER} ", f"`hcloud server delete {server}` deletes it")
     stack._plain(*shlex.split(re.findall("`pulumi (.*?)`", lines["lock", "fails"][0]["remedy"])[0]), "--yes")
-    done(operator.cloud.client.servers.get_by_id(server).delete())
+    finish(operator.cloud.client.servers.get_by_id(server).delete())
     stack.flags = ()
     stack._run("refresh", "--yes", "--skip-preview", "--clear-pending-creates")
     lines = operator.doctor()
@@ -463,7 +463,7 @@ def page(text: str, status: int = 200, location: str = "") -> Iterator[tuple[str
         server.shutdown()
 
 
-def test_the_service_that_tells_the_address_is_named_before_it_is_asked(operator: Operator):
+def test_the_service_that_tells_the_address_is_named_before_it_is_asked(operator: DoctorsOperator):
     with page("198.51.100.10\n") as (url, requests):
         process = operator.start("--address-service", url)
         assert process.stderr.startswith(f"asking {url} for this machine's public address; --address ADDRESS makes")
@@ -481,7 +481,7 @@ def test_the_service_that_tells_the_address_is_named_before_it_is_asked(operator
         only(operator.doctor("--address-service", url), "your address", "not known", "503", "--address ADDRESS gives")
 
 
-def test_an_address_that_is_shut_out_is_told_and_the_command_lets_it_in(operator: Operator):
+def test_an_address_that_is_shut_out_is_told_and_the_command_lets_it_in(operator: DoctorsOperator):
     away = ("--address", "203.0.113.7")
     lines = operator.doctor(*away)
     only(
@@ -496,7 +496,7 @@ def test_an_address_that_is_shut_out_is_told_and_the_command_lets_it_in(operator
         assert ("your address", "ok") in operator.doctor()
 
 
-def test_the_text_has_a_line_for_each_thing_and_its_remedy_below(operator: Operator):
+def test_the_text_has_a_line_for_each_thing_and_its_remedy_below(operator: DoctorsOperator):
     process = operator.start(*AT_HOME, CLOUDFLARE_API_TOKEN="")
     assert process.returncode == 1
     assert process.stderr == ""
@@ -507,7 +507,7 @@ def test_the_text_has_a_line_for_each_thing_and_its_remedy_below(operator: Opera
     assert re.fullmatch(r"1 fails, 0 warning, \d not known, \d+ ok", lines[-1])
 
 
-def test_no_secret_is_printed_and_none_is_in_arguments(operator: Operator):
+def test_no_secret_is_printed_and_none_is_in_arguments(operator: DoctorsOperator):
     environment = logged(operator)
     texts = [operator.start(*flags, *AT_HOME, **environment) for flags in ((), ("--json",))]
     values = [*operator.stack.secrets().values(), TOKEN]
@@ -520,7 +520,7 @@ def test_no_secret_is_printed_and_none_is_in_arguments(operator: Operator):
     assert [line for line in lines if line in arguments and line != TOKEN] == []
 
 
-def logged(operator: Operator) -> dict[str, str]:
+def logged(operator: DoctorsOperator) -> dict[str, str]:
     """An environment whose pulumi and sops write down how they are called."""
     directory = operator.stack.directory.with_name("logged")
     directory.mkdir()
@@ -535,7 +535,7 @@ def logged(operator: Operator) -> dict[str, str]:
 
 
 def test_it_asks_hetzner_for_all_at_the_same_time_and_does_not_import_pulumi(
-    operator: Operator, monkeypatch: pytest.MonkeyPatch
+    operator: DoctorsOperator, monkeypatch: pytest.MonkeyPatch
 ):
     barrier, respond = threading.Barrier(5), operator.cloud.emulator.respond
 
@@ -551,18 +551,18 @@ def test_it_asks_hetzner_for_all_at_the_same_time_and_does_not_import_pulumi(
     assert not re.search(r"\| +(pulumi|components|grpc)\b", process.stderr)
 
 
-def test_in_a_terminal_it_shows_what_it_looks_at(operator: Operator):
+def test_in_a_terminal_it_shows_what_it_looks_at(operator: DoctorsOperator):
     ours, theirs = pty.openpty()
     command = operator.command(*AT_HOME)
     with subprocess.Popen(command, env=operator.stack.environment, stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
         assert process.stdout
-        shown = b"".join(iter(lambda: read(ours), b"")).decode()
+        progress = b"".join(iter(lambda: read(ours), b"")).decode()
         output = process.stdout.read().decode()
     os.close(ours)
-    assert "looking at: Pulumi CLI, " in shown
+    assert "looking at: Pulumi CLI, " in progress
     assert "looking at" not in output
-    assert shown.endswith("\r\033[K")
+    assert progress.endswith("\r\033[K")
 
 
 def read(terminal: int) -> bytes:
@@ -572,15 +572,15 @@ def read(terminal: int) -> bytes:
         return b""
 
 
-def test_interrupted_it_ends_at_once_in_a_sentence(operator: Operator):
+def test_interrupted_it_ends_at_once_in_a_sentence(operator: DoctorsOperator):
     operator.cloud.emulator.fail(Fault("GET /servers", delay=8))
     process = subprocess.Popen(
         operator.command(*AT_HOME), env=operator.stack.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     eventually(lambda: not operator.cloud.emulator.faults, "the request that waits", 30)
     time.sleep(0.5)
-    begun = time.monotonic()
+    start = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - start < 5
     assert (process.returncode, errors) == (1, b"scripts/doctor: interrupted\n")

@@ -120,7 +120,7 @@ VERDICTS = {
 def test_what_headscale_says_of_the_policy_is_told(
     program: Callable, monkeypatch: pytest.MonkeyPatch, verdict: tuple, served: str, words: str | None
 ):
-    facts = {"verdict": verdict, "policyDigest": served}
+    facts = {"confirmedDigest": "deployed before", "verdict": verdict, "policyDigest": served}
     warnings = warnings_of(monkeypatch, lambda: program(host=facts))
     assert len(warnings) == (words is not None), warnings
     assert all(str(words) in warning for warning in warnings)

@@ -16,7 +16,7 @@ from rehearsal.operator.keys import public_key
 from rehearsal.operator.stack import Outcome
 from rehearsal.people import stun
 from rehearsal.people.devices import Device
-from rehearsal.report import Line
+from rehearsal.report import StepLine
 from rehearsal.sandbox.wait import Gap, eventually, gaps
 from rehearsal.setup import image
 from rehearsal.story import DEPLOY, HEADSCALE, JOIN_TIMEOUT, UI, Story
@@ -133,7 +133,7 @@ class Main(Story):
             assert status == 200 and "<script" in page, f"{status}: {page[:200]}"
             self.say_whose_page(line)
 
-    def say_whose_page(self, line: Line) -> None:
+    def say_whose_page(self, line: StepLine) -> None:
         if not self.world.prepared.has_ui_release:
             line.verdict = "not run"
             line.note = "the release of headscale-ui cannot be downloaded here; a stand-in page is served"

@@ -29,7 +29,7 @@ class _NoRedirects(HTTPRedirectHandler):
 OPEN = build_opener(_NoRedirects).open
 
 
-class Api:
+class CloudApi:
     """`next_page` takes a page of a list, and gives the number of the next one, or None."""
 
     def __init__(self, url: str, headers: Mapping[str, str], next_page: Callable[[dict[str, Any]], int | None]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import rules
 import tokens
-from scripts.commands import Refused, Stack, require, run
+from scripts.commands import Refused, StackSettings, require, run
 
 from . import api
 from .lines import Unknown, begin
@@ -50,7 +50,7 @@ class Setup:
     def __init__(self, name: str | None, config_file: Path | None) -> None:
         self.pulumi = Source("pulumi", _pulumi_version)
         self.backend = Source("a backend", _backend)
-        self.stack = Source("a stack", lambda: Stack(name, config_file))
+        self.stack = Source("a stack", lambda: StackSettings(name, config_file))
         self.settings = Source("the stack's configuration", self._settings)
         self.state = Source("the stack's state", lambda: self.stack().state())
         self.hetzner = Source("Hetzner's token", self._hetzner)
@@ -67,19 +67,19 @@ class Setup:
     def _settings(self) -> Settings:
         return Settings(self.stack().name, self.stack().values())
 
-    def _hetzner(self) -> api.Api:
+    def _hetzner(self) -> api.CloudApi:
         settings = self.settings()
         url = settings.get("hcloud:endpoint") or os.environ.get("HCLOUD_ENDPOINT") or HETZNER
-        return api.Api(url, tokens.hetzner(settings.get), lambda page: page["meta"]["pagination"]["next_page"])
+        return api.CloudApi(url, tokens.hetzner(settings.get), lambda page: page["meta"]["pagination"]["next_page"])
 
     def _list(self, kind: str) -> Things:
         return self.hetzner().list(LISTS[kind], LISTS[kind])
 
-    def _cloudflare(self) -> api.Api:
+    def _cloudflare(self) -> api.CloudApi:
         settings = self.settings()
         url = settings.get("cloudflare:baseUrl") or os.environ.get("CLOUDFLARE_BASE_URL") or CLOUDFLARE
         headers = tokens.cloudflare(settings.get, settings.text("zone") or settings.text("domain"))
-        return api.Api(url, headers, _next_page_at_cloudflare)
+        return api.CloudApi(url, headers, _next_page_at_cloudflare)
 
     def _zones(self) -> dict[str, dict[str, Any]]:
         """The zones of the names that Cloudflare shows, by their names."""
