@@ -57,11 +57,28 @@ class StackSettings:
         """True where the key has a value; an empty one is the project's default, and a secret's is not shown."""
         return bool(self._settings.get(f"headscale:{key}", {"value": ""}).get("value") != "")
 
+    def sets(self, key: str) -> bool:
+        """True where the stack's own file has the key, and not just the program a default."""
+        import yaml
+
+        text = self.config_file.read_text() if self.config_file.exists() else ""
+        return f"headscale:{key}" in ((yaml.safe_load(text) or {}).get("config") or {})
+
+    def value(self, key: str) -> str:
+        """The value of a key that is not secret, also of an entry of a list; empty where there is none."""
+        name, _, index = key.removesuffix("]").partition("[")
+        setting = self._settings.get(name if ":" in name else f"headscale:{name}", {})
+        if not index:
+            return str(setting.get("value", ""))
+        return str([*setting.get("objectValue", []), *[""] * (int(index) + 1)][int(index)])
+
     def get(self, key: str) -> str:
         return self._config("get", f"headscale:{key}")
 
     def set(self, key: str, value: str, secret: bool = True) -> None:
-        self._config("set", "--secret" if secret else "--plaintext", f"headscale:{key}", stdin=value)
+        """Set a key, or with its index an entry of a list."""
+        flags = ["--secret" if secret else "--plaintext", *(["--path"] if "[" in key else [])]
+        self._config("set", *flags, f"headscale:{key}", stdin=value)
 
     def _config(self, *arguments: str, stdin: str = "") -> str:
         return run("pulumi", "--non-interactive", "config", *self._flags, *arguments, stdin=stdin)

@@ -1,5 +1,7 @@
 """Makes what a stack lacks of keys and secrets, and changes nothing that is there.
 
+In a terminal it first asks for the settings that a new stack lacks; each of them is also an option below.
+
 In this order, each whole or not at all, so that after an interruption the next run continues there:
 
   the deploy key, the server's SSH host key, its age key   secrets of the stack, in Pulumi.STACK.yaml
@@ -18,7 +20,7 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,7 +32,7 @@ try:
     import rules
     import sops
 
-    from . import operator_key, sops_rules
+    from . import operator_key, questions, sops_rules
     from .commands import PROGRAM, Refused, StackSettings, as_typed, atomic_write, exclusive_lock, require, run
 except ImportError as lacking:
     raise SystemExit(
@@ -77,17 +79,30 @@ def main() -> None:
         action="store_true",
         help="make another noise key for a stack that has a server: every device must then log in again, by hand",
     )
+    questions.add_flags(parser)
     arguments = parser.parse_args()
     config_file = arguments.config_file and arguments.config_file.absolute()
     os.chdir(PROGRAM)
     try:
         require("pulumi", "sops")
         with exclusive_lock(config_file.parent if config_file else PROGRAM):
-            init(StackSettings(arguments.stack, config_file), arguments.new_identity)
+            stack = StackSettings(arguments.stack, config_file)
+            settle(stack, vars(arguments))
+            init(stack, arguments.new_identity)
     except (Refused, OSError) as problem:
         raise SystemExit(f"scripts/init: {problem}") from None
-    except KeyboardInterrupt:
-        raise SystemExit("scripts/init: interrupted; another run makes what is still missing") from None
+    except (KeyboardInterrupt, EOFError):
+        raise SystemExit("\nscripts/init: interrupted; another run makes what is still missing") from None
+
+
+def settle(stack: StackSettings, flags: Mapping[str, str | None]) -> None:
+    """Set what the flags say, and what the operator answers where this is a terminal."""
+    if questions.came_along(stack) and not flags["domain"]:
+        own, domain = as_typed(stack.config_file), stack.value("domain")
+        print(f"{own} came with this repository, and {domain} is its maker's domain:")
+        print("`scripts/init --domain YOURS --acme-email YOU@YOURS` puts your own there")
+    for setting in questions.settle(stack, flags, in_terminal=sys.stdin.isatty() and sys.stdout.isatty()):
+        print(f"set {setting}", flush=True)
 
 
 def init(stack: StackSettings, new_identity: bool) -> None:

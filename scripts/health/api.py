@@ -10,6 +10,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from scripts.commands import Refused
 
+HETZNER = "https://api.hetzner.cloud/v1"
 DEADLINE = 10.0
 # Cloudflare refuses the name by which Python's client introduces itself.
 AGENT = {"User-Agent": "headscale-doctor"}
@@ -41,7 +42,7 @@ class CloudApi:
         items: list[Any] = []
         page: int | None = 1
         while page:
-            answer = self._get(f"{path}?{urlencode(query | {'page': str(page), 'per_page': '50'})}")
+            answer = self.answer(f"{path}?{urlencode(query | {'page': str(page), 'per_page': '50'})}")
             try:
                 items += answer[key]
                 page = self._next_page(answer)
@@ -49,7 +50,8 @@ class CloudApi:
                 raise Unanswered(f"an answer of another form came from {self.url}/{path}") from None
         return items
 
-    def _get(self, path: str) -> dict[str, Any]:
+    def answer(self, path: str) -> dict[str, Any]:
+        """The answer of a page, or of what is not a list."""
         try:
             answer: dict[str, Any] = json.loads(get(f"{self.url}/{path}", self._headers))
             return answer
@@ -58,6 +60,10 @@ class CloudApi:
             raise refusal(f"{error.code}, {_words(error)}") from None
         except ValueError:
             raise Unanswered(f"something that is not JSON came from {self.url}") from None
+
+
+def hetzner(url: str, headers: Mapping[str, str]) -> CloudApi:
+    return CloudApi(url, headers, lambda page: page["meta"]["pagination"]["next_page"])
 
 
 def get(url: str, headers: Mapping[str, str]) -> bytes:

@@ -16,7 +16,7 @@ from .lines import Unknown, begin
 from .settings import Settings
 
 T = TypeVar("T")
-HETZNER, CLOUDFLARE = "https://api.hetzner.cloud/v1", "https://api.cloudflare.com/client/v4"
+CLOUDFLARE = "https://api.cloudflare.com/client/v4"
 # What the stack reads of Hetzner, by the words of hcloud's commands.
 LISTS = {
     "server-type": "server_types",
@@ -69,8 +69,8 @@ class Setup:
 
     def _hetzner(self) -> api.CloudApi:
         settings = self.settings()
-        url = settings.get("hcloud:endpoint") or os.environ.get("HCLOUD_ENDPOINT") or HETZNER
-        return api.CloudApi(url, tokens.hetzner(settings.get), lambda page: page["meta"]["pagination"]["next_page"])
+        url = settings.get("hcloud:endpoint") or os.environ.get("HCLOUD_ENDPOINT") or api.HETZNER
+        return api.hetzner(url, tokens.hetzner(settings.get))
 
     def _list(self, kind: str) -> Things:
         return self.hetzner().list(LISTS[kind], LISTS[kind])

@@ -1,15 +1,15 @@
 """Hetzner Cloud API v1, as much as one life of this project's server asks of it.
 
 Servers, SSH keys, firewalls, primary IPs with their reverse names, actions, and the catalog of locations,
-server types and images. Not modelled: networks, volumes, placement groups, rebuild, rescue, ISOs, metrics,
-root passwords, servers that are not started; and what the modules beside this one name.
+server types and images; of the prices, the currency. Not modelled: networks, volumes, placement groups, rebuild,
+rescue, ISOs, metrics, root passwords, servers that are not started; and what the modules beside this one name.
 """
 
 from collections.abc import Sequence
 from typing import ClassVar
 
 from rehearsal.emulators.api import Api, ApiError, Json, Request, Response, Route, route
-from rehearsal.emulators.hetzner.catalog import IMAGES, LOCATIONS, SERVER_TYPES, in_stock
+from rehearsal.emulators.hetzner.catalog import IMAGES, LOCATIONS, PRICING, SERVER_TYPES, in_stock
 from rehearsal.emulators.hetzner.endpoints import Catalog
 from rehearsal.emulators.hetzner.firewalls import Firewalls
 from rehearsal.emulators.hetzner.lists import page
@@ -54,6 +54,7 @@ class Hetzner(Api):
             Catalog("images", IMAGES),
         )
         return [
+            route("GET", "/pricing", lambda request: Response({"pricing": PRICING})),
             route("GET", "/actions", self.list_actions),
             route("GET", "/actions/{id}", self.get_action),
             *(item for collection in collections for item in collection.routes()),

@@ -1,7 +1,7 @@
 """Hetzner's offer, as far as this project may choose it: locations, server types, system images.
 
-State of mid 2026: cx22 and its generation are gone; cx and cax are European. Not modelled: prices, ISOs,
-apps, snapshots, deprecations.
+State of mid 2026: cx22 and its generation are gone; cx and cax are European. Prices are made up.
+Not modelled: ISOs, apps, snapshots, deprecations.
 """
 
 from collections.abc import Iterable, Mapping
@@ -43,6 +43,15 @@ def _offer(location: Json) -> Json:
     return {"id": location["id"], "name": location["name"], **offer}
 
 
+def _price(location: str, memory: int) -> Json:
+    net = memory * (1 if location in _EUROPE else 2)
+    amounts = {"net": f"{net:.10f}", "gross": f"{net * 1.19:.10f}"}
+    return {"location": location, "price_hourly": amounts, "price_monthly": amounts}
+
+
+PRICING: Json = {"currency": "EUR", "vat_rate": "19.00"}
+
+
 def _server_type(
     id: int, name: str, cores: int, memory: int, disk: int, architecture: str, where: Iterable[str]
 ) -> Json:
@@ -54,7 +63,7 @@ def _server_type(
         "cores": cores,
         "memory": float(memory),
         "disk": disk,
-        "prices": [],
+        "prices": [_price(location, memory) for location in where],
         "storage_type": "local",
         "cpu_type": "shared",
         "architecture": architecture,
