@@ -14,7 +14,6 @@ from rehearsal.living import socket as door
 from rehearsal.operator import stack
 from rehearsal.people.devices import Device
 from rehearsal.sandbox.capsule import Run
-from rehearsal.sandbox.processes import check
 from rehearsal.server.machines import CONSOLE
 from rehearsal.world import World, prepare, world
 
@@ -27,7 +26,7 @@ def live(run: Run, say: Callable[[str], None]) -> None:
     with world(run, prepare(say), say) as everything, ExitStack() as end:
         life = Life(everything)
         end.enter_context(door.opened(life.answer))
-        _keep_settings_apart(everything.stack)
+        everything.stack.lay_over_settings()
         say("pulumi up")
         everything.stack.up()
         life.outputs = everything.stack.outputs()
@@ -38,11 +37,6 @@ def live(run: Run, say: Callable[[str], None]) -> None:
         life.ready = True
         while True:
             signal.pause()
-
-
-def _keep_settings_apart(own: stack.Stack) -> None:
-    """Lay the stack's settings over the checked-in ones, in the capsule only: `pulumi` then needs no --config-file."""
-    check(["mount", "--bind", str(own.config_file), str(stack.PROGRAM / own.config_file.name)])
 
 
 class Life:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rehearsal.sandbox.processes import check
+
 PROGRAM = Path(__file__).resolve().parents[2]
 NAME = "rehearsal"
 # Of what pulumi prints line by line, the operations that ended and the product's own words.
@@ -108,6 +110,10 @@ class Stack:
     def unset(self, key: str) -> None:
         self.config("rm", f"headscale:{key}")
 
+    def lay_over_settings(self) -> None:
+        """Lay the stack's settings over the checked-in ones, in the capsule only; --config-file is not needed then."""
+        check(["mount", "--bind", str(self.config_file), str(PROGRAM / self.config_file.name)])
+
     def make_secrets(self) -> None:
         """Make the keys and secrets by scripts/init, as the operator does."""
         self._command(str(self.program / "scripts/init"), *self._stack)
@@ -165,10 +171,14 @@ class Stack:
 
     def kill(self) -> None:
         """End the command under way as a power cut would, and release its lock on the state."""
+        self.end_at_once()
+        self._plain("cancel", "--yes", "--stack", NAME)
+
+    def end_at_once(self) -> None:
+        """End the command under way as a power cut would; its lock on the state stays."""
         assert self._running
         self._running.kill()
         self._running.wait()
-        self._plain("cancel", "--yes", "--stack", NAME)
 
     def preview(self, *flags: str, expect: int = 0) -> Outcome:
         return self._run("preview", *flags, expect=expect)
