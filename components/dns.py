@@ -35,7 +35,7 @@ class DnsRecords(pulumi.ComponentResource):
         super().__init__("headscale:index:DnsRecords", name, None, opts)
         self._name, self._args = name, args
         names = args.names
-        zones = {zone: self._zone_id(zone) for zone in (args.zone, *(zone for _, zone in names.former))}
+        zones = {zone: self._zone_id(zone) for zone in (args.zone, *(former.zone for former in names.former))}
         # In older stacks, without former names, the records are named by their role.
         roles = ["headscale", *("" for _ in names.former)]
         of_headscale = zip([*names.former, (names.headscale, args.zone)], roles, strict=True)

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rules import FormerName
+
 from .host_facts import HostFacts
 
 BRING_OVER = (
@@ -13,26 +15,23 @@ BRING_OVER = (
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """headscale's name, former ones that devices still use, the web interface's, and the MagicDNS domain.
-
-    Each former name comes with the name of its zone at Cloudflare.
-    """
+    """headscale's name, former ones that devices still use, the web interface's, and the MagicDNS domain."""
 
     headscale: str
-    former: Sequence[tuple[str, str]]
+    former: Sequence[FormerName]
     ui: str
     base_domain: str
 
     @property
     def served(self) -> tuple[str, ...]:
         """All names that lead to the server, headscale's first."""
-        return self.headscale, self.ui, *(name for name, _ in self.former)
+        return self.headscale, self.ui, *(former.name for former in self.former)
 
     def data(self) -> dict[str, Any]:
         """The names as nix/deployment.json has them."""
         return {
             "headscaleName": self.headscale,
-            "formerHeadscaleNames": [name for name, _ in self.former],
+            "formerHeadscaleNames": [former.name for former in self.former],
             "uiName": self.ui,
             "baseDomain": self.base_domain,
         }
@@ -67,7 +66,7 @@ class Names:
 
     def still_used(self, facts: HostFacts) -> Iterator[str]:
         """Lines that tell how many devices are connected by each former name."""
-        for name, _ in self.former:
+        for name in (former.name for former in self.former):
             if name in facts.devices:
                 use = BRING_OVER.format(self.headscale)
                 yield f"formerHeadscaleNames: {_devices(facts.devices[name])} connected by {name}; {use}"
