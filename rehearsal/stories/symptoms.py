@@ -127,8 +127,10 @@ class Symptoms(Story):
 
     def full(self) -> None:
         heading = "The disk is full"
-        with self.report.step(f"{heading}: what is used, by logs too"):
-            assert "/" in self.type(heading)
+        with self.report.step(f"{heading}: the parts that grow, with their sizes") as line:
+            usage = self.type(heading)
+            line.note = ", ".join(" ".join(text.split()) for text in usage.splitlines()[:2])
+            assert "/nix" in line.note and "/var" in line.note, usage
         with self.report.step("  and what can go is collected, with the running system kept"):
             self.type(heading)
             assert_untouched(self.world.stack.preview("--expect-no-changes"))
