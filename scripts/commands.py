@@ -15,6 +15,8 @@ from typing import Any
 PROGRAM = Path(__file__).resolve().parent.parent
 INSTALL = {
     "pulumi": "`curl -fsSL https://get.pulumi.com | sh`, or see https://www.pulumi.com/docs/install/",
+    "tailscale": "see https://tailscale.com/download",
+    "tailscaled": "it comes with Tailscale on Linux; on macOS `brew install tailscale` brings it",
     "sops": "`brew install sops` or `nix profile install nixpkgs#sops`, or see https://getsops.io",
 }
 LAST_COMMAND = 60
@@ -52,6 +54,18 @@ class StackSettings:
         """True where the stack's state has a server."""
         resources = self.state().get("resources") or []
         return any(resource["type"] == "hcloud:index/server:Server" for resource in resources)
+
+    def outputs(self, show_secrets: bool = False) -> dict[str, Any]:
+        """The stack's outputs; secret ones only when asked for."""
+        flags = ["--show-secrets"] if show_secrets else []
+        output = run("pulumi", "--non-interactive", "stack", "output", "--json", "--stack", self._flags[1], *flags)
+        outputs: dict[str, Any] = json.loads(output)
+        return outputs
+
+    def values(self, key: str) -> list[str]:
+        """The values of a key that holds a list."""
+        values: list[str] = self._settings.get(f"headscale:{key}", {}).get("objectValue", [])
+        return values
 
     def has(self, key: str) -> bool:
         """True where the key has a value; an empty one is the project's default, and a secret's is not shown."""

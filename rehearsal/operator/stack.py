@@ -135,6 +135,17 @@ class Stack:
         """The lines of scripts/doctor for an operator at this address; none of them fails."""
         return self._command(str(self.program / "scripts/doctor"), *self._stack, "--address", address)
 
+    def verify(self, *flags: str) -> subprocess.Popen[str]:
+        """Begin to look at the server by scripts/verify, as the operator does."""
+        return subprocess.Popen(
+            [str(self.program / "scripts/verify"), *self._stack, *flags],
+            env=self.environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
     def opens(self, identity: str) -> bool:
         """True where this age identity alone opens the SOPS file."""
         environment = self.environment | {"SOPS_AGE_KEY": identity, "SOPS_AGE_KEY_FILE": "/dev/null"}

@@ -133,6 +133,7 @@ let
         keepalive_timeout 65;
       ''}
       ssl_protocols TLSv1.2 TLSv1.3;
+      ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305;
       ${lib.optionalString nginx.recommendedTlsSettings ''
         ssl_conf_command Groups "X25519MLKEM768:X25519:P-256:P-384";
         ssl_session_timeout 1d;

@@ -1,0 +1,1 @@
+"""The looks of scripts/verify at a server from outside."""
