@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +24,7 @@ PREFIX = "verify-throw-away-"
 # Of this checkout on this machine, so that another operator's run is left alone.
 USER = PREFIX + hashlib.sha256(f"{platform.node()} {PROGRAM}".encode()).hexdigest()[:8]
 ABANDONED = timedelta(hours=1)
-START, JOIN, PING, LEAVE = 15.0, 60.0, 45.0, 20.0
+START, JOIN, PING, LEAVE = 15.0, 45.0, 30.0, 20.0
 PONG = re.compile(r"^pong from .*$", re.MULTILINE)
 STRANGER = "no matching peer"
 
@@ -36,6 +35,7 @@ class Device:
     def __init__(self, target: Target, number: int) -> None:
         self.name = f"verify-{number}"
         self.directory = Path(tempfile.mkdtemp(prefix="verify-"))
+        self._tailscale = ("tailscale", f"--socket={self.directory}/socket")
         trust = {"SSL_CERT_FILE": str(target.authority)} if target.authority else {}
         self._environment = os.environ | trust | {"TS_NO_LOGS_NO_SUPPORT": "true"}
         # Apart from the terminal, whose Ctrl-C would end it before it has logged out.
@@ -44,7 +44,7 @@ class Device:
         )
 
     def run(self, *arguments: str, timeout: float = JOIN) -> subprocess.CompletedProcess[str]:
-        command = ["tailscale", f"--socket={self.directory}/socket", *arguments]
+        command = [*self._tailscale, *arguments]
         try:
             return subprocess.run(
                 command,
@@ -59,18 +59,22 @@ class Device:
                 f"`tailscale {arguments[0]}` has no answer after {timeout:.0f} s; {self.last_words()}"
             ) from None
 
-    def join(self, server: str, key: str) -> str:
+    def begin_to_join(self, server: str, key: str) -> subprocess.Popen[str]:
         _await((self.directory / "socket").exists, START, f"tailscaled does not start; {self.last_words()}")
         file = self.directory / "key"
         file.touch(mode=0o600)
         file.write_text(key)
-        joined = self.run(
-            "up", f"--login-server=https://{server}", f"--auth-key=file:{file}", f"--hostname={self.name}",
-            f"--timeout={JOIN:.0f}s", timeout=JOIN + 5,
-        )  # fmt: skip
-        file.unlink()
-        if joined.returncode:
-            raise Wrong(f"`tailscale up`: {joined.stderr.strip()}; {self.last_words()}")
+        flags = (f"--login-server=https://{server}", f"--auth-key=file:{file}", f"--hostname={self.name}")
+        command = [*self._tailscale, "up", *flags, f"--timeout={JOIN:.0f}s"]
+        null, pipe = subprocess.DEVNULL, subprocess.PIPE
+        return subprocess.Popen(command, stdin=null, stdout=null, stderr=pipe, text=True, env=self._environment)
+
+    def has_joined(self, joining: subprocess.Popen[str]) -> str:
+        """The device's address."""
+        _, errors = joining.communicate(timeout=JOIN + START)
+        (self.directory / "key").unlink()
+        if joining.returncode:
+            raise Wrong(f"`tailscale up`: {errors.strip()}; {self.last_words()}")
         return self.address()
 
     def address(self) -> str:
@@ -121,8 +125,9 @@ class ThrowAway:
         user = self._api.make_user(USER)
         key = self._api.make_key(user)
         self._devices = [Device(self._target, number) for number in (1, 2)]
-        with ThreadPoolExecutor() as pool:
-            self._addresses = list(pool.map(lambda device: device.join(self._target.headscale, key), self._devices))
+        joining = [device.begin_to_join(self._target.headscale, key) for device in self._devices]
+        both = zip(self._devices, joining, strict=True)
+        self._addresses = [device.has_joined(process) for device, process in both]
         after = ", after the removal of what a killed run left" if remnant else ""
         return f"{', '.join(self._addresses)}{after}"
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from enum import Enum
-from functools import lru_cache
 
 import asyncssh
 import dns.exception
@@ -11,7 +10,7 @@ import dns.resolver
 from components import ssh
 
 from . import stun
-from .report import NotChecked, Wrong
+from .report import NotChecked, Wrong, once
 from .target import Target, require_route
 
 SSH = 22
@@ -93,7 +92,7 @@ async def _open(address: str) -> set[int]:
     return {port for port, answer in zip(asked, answers, strict=True) if answer}
 
 
-@lru_cache
+@once
 def log_in(target: Target, address: str) -> Login:
     """Log in as `pulumi up` does, and run nothing: sshd and fail2ban count any other connection as an attack."""
 

@@ -3,11 +3,18 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import wraps
+from http.client import HTTPException
+from subprocess import SubprocessError
+from threading import Lock
+from typing import NamedTuple, TypeVar, TypeVarTuple
 
 from ..commands import Refused
 
+Arguments = TypeVarTuple("Arguments")
+T = TypeVar("T")
 WELL, WRONG, NOT_CHECKED = "well", "wrong", "not checked"
 
 
@@ -37,16 +44,45 @@ class Line:
         return f"{self.seconds:6.1f} s  {self.verdict:11}  {self.what}{f' - {self.note}' if self.note else ''}"
 
 
-def lines(checks: Iterable[Check]) -> Iterator[Line]:
-    """Look at one thing after the other; on a terminal, show at which."""
-    for check in checks:
-        if sys.stderr.isatty():
-            print(f"          ...          {check.what}", end="\r", file=sys.stderr, flush=True)
-        start = time.monotonic()
-        verdict, note = _judge(check)
-        if sys.stderr.isatty():
-            print("\033[K", end="", file=sys.stderr, flush=True)
-        yield Line(check.what, verdict, note, round(time.monotonic() - start, 1))
+def lines(checks: Iterable[Check], at_once: int = 1) -> Iterator[Line]:
+    """Look at so many things at once; the lines come in order. On a terminal, show at which we are.
+
+    One at a time they are looked at by this thread, which a signal interrupts.
+    """
+    checks = list(checks)
+    with ThreadPoolExecutor(at_once) as pool:
+        ended = pool.map(_line, checks) if at_once > 1 else map(_line, checks)
+        for check in checks:
+            _show(f"          ...          {check.what}\r")
+            line = next(ended)
+            _show("\033[K")
+            yield line
+
+
+def once(function: Callable[[*Arguments], T]) -> Callable[[*Arguments], T]:
+    """The function with a memory: who asks while it works waits for that answer."""
+    memory: dict[tuple[object, ...], T] = {}
+    lock = Lock()
+
+    @wraps(function)
+    def answer(*arguments: *Arguments) -> T:
+        with lock:
+            if arguments not in memory:
+                memory[arguments] = function(*arguments)
+            return memory[arguments]
+
+    return answer
+
+
+def _show(text: str) -> None:
+    if sys.stderr.isatty():
+        print(text, end="", file=sys.stderr, flush=True)
+
+
+def _line(check: Check) -> Line:
+    start = time.monotonic()
+    verdict, note = _judge(check)
+    return Line(check.what, verdict, note, round(time.monotonic() - start, 1))
 
 
 def _judge(check: Check) -> tuple[str, str]:
@@ -56,5 +92,5 @@ def _judge(check: Check) -> tuple[str, str]:
         return NOT_CHECKED, str(reason)
     except (Wrong, Refused) as problem:
         return WRONG, str(problem)
-    except (OSError, ValueError) as problem:
+    except (OSError, ValueError, HTTPException, SubprocessError) as problem:
         return WRONG, f"{type(problem).__name__}: {problem}"

@@ -4,8 +4,9 @@ import os
 import socket
 import struct
 import zlib
-from functools import lru_cache
 from ipaddress import ip_address
+
+from .report import once
 
 PORT = 3478
 TRIES, TIMEOUT = 3, 2.0
@@ -13,7 +14,7 @@ COOKIE = 0x2112A442
 BINDING, SOFTWARE, XOR_MAPPED_ADDRESS, FINGERPRINT = 0x0001, 0x8022, 0x0020, 0x8028
 
 
-@lru_cache
+@once
 def own_address(server: str) -> str | None:
     """The address that the server sees this machine come from; None where it does not answer."""
     with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as connection:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import rules
 
 from ..commands import Refused, Stack
+from ..init import about
 from . import stun
 from .report import NotChecked
 
@@ -50,6 +51,8 @@ def of(stack: Stack, authority: Path | None, resolver: str | None) -> Target:
         raise Refused(
             f"the stack {stack.name} has no output {', '.join(sorted(lacking))}: `pulumi up` makes the server first"
         )
+    with about("headscale:sshHostKey", "`scripts/init` makes one"):
+        host_key = rules.private_key(stack.get("sshHostKey").strip() + "\n")
     former = stack.get("formerSshHostKey").strip() if stack.has("formerSshHostKey") else ""
     return Target(
         headscale=urlsplit(outputs["headscaleUrl"]).netloc,
@@ -57,7 +60,7 @@ def of(stack: Stack, authority: Path | None, resolver: str | None) -> Target:
         ui=urlsplit(outputs["uiUrl"]).netloc,
         ipv4=outputs["serverIpv4"],
         ipv6=outputs["serverIpv6"],
-        host_keys=tuple(key for key in (rules.private_key(stack.get("sshHostKey").strip() + "\n"), former) if key),
+        host_keys=tuple(key for key in (host_key, former) if key),
         deploy_key=stack.get("deployKey").strip() + "\n",
         admin_networks=tuple(stack.values("adminNetworks")),
         ui_networks=tuple(stack.values("uiAllowedNetworks")),

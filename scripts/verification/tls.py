@@ -7,13 +7,12 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from cryptography import x509
 
 from ..commands import PROGRAM, Refused, run
-from .report import Wrong
+from .report import Wrong, once
 from .target import Target
 
 SCANNER = PROGRAM / ".venv-verify/bin/sslyze"
@@ -122,7 +121,7 @@ def scanner() -> str:
     return path
 
 
-@lru_cache
+@once
 def scan(target: Target) -> dict[str, dict[str, Any]]:
     """SSLyze's results by name, of all names in one run."""
     places = [f"{name}:443{{{target.ipv4}}}" for name in target.names]
@@ -133,7 +132,10 @@ def scan(target: Target) -> dict[str, dict[str, Any]]:
 def _results(result: dict[str, Any]) -> dict[str, Any]:
     if result["scan_status"] != "COMPLETED":
         raise Wrong(f"SSLyze could not connect: {result['connectivity_error_trace']}")
-    return {command: each["result"] for command, each in result["scan_result"].items()}
+    commands = result["scan_result"].items()
+    if lacking := [name for name, each in commands if each["status"] == "ERROR"]:
+        raise Wrong(f"SSLyze could not judge {', '.join(lacking)}; type this again, and see whether it stays so")
+    return {command: each["result"] for command, each in commands}
 
 
 def _is_strong(suite: str) -> bool:
