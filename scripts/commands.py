@@ -62,10 +62,10 @@ class StackSettings:
         outputs: dict[str, Any] = json.loads(output)
         return outputs
 
-    def values(self, key: str) -> list[str]:
+    def entries(self, key: str) -> list[str]:
         """The values of a key that holds a list."""
-        values: list[str] = self._settings.get(f"headscale:{key}", {}).get("objectValue", [])
-        return values
+        entries: list[str] = self._settings.get(f"headscale:{key}", {}).get("objectValue", [])
+        return entries
 
     def has(self, key: str) -> bool:
         """True where the key has a value; an empty one is the project's default, and a secret's is not shown."""

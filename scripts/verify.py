@@ -25,10 +25,10 @@ from functools import partial
 from pathlib import Path
 
 try:
-    from .commands import PROGRAM, Refused, Stack, exclusive_lock, require
+    from .commands import PROGRAM, Refused, StackSettings, exclusive_lock, require
     from .verification import devices, network, target, tls, web
-    from .verification.api import Api
-    from .verification.report import WRONG, Check, Line, lines
+    from .verification.api import HeadscaleApi
+    from .verification.report import WRONG, Check, Observation, lines
     from .verification.target import Target
 except ImportError as lacking:
     raise SystemExit(
@@ -63,7 +63,7 @@ def main() -> None:
 def verify(arguments: argparse.Namespace) -> int:
     require("pulumi", *(["tailscale", "tailscaled"] if arguments.devices else []))
     tls.scanner()
-    stack = Stack(arguments.stack, arguments.config_file)
+    stack = StackSettings(arguments.stack, arguments.config_file)
     server = target.of(stack, arguments.ca, arguments.resolver)
     start, ended = time.monotonic(), []
     for line in looks(stack, server, arguments.devices):
@@ -78,12 +78,12 @@ def verify(arguments: argparse.Namespace) -> int:
     return int(wrong > 0)
 
 
-def looks(stack: Stack, server: Target, with_devices: bool) -> Iterator[Line]:
+def looks(stack: StackSettings, server: Target, with_devices: bool) -> Iterator[Observation]:
     yield from lines(checks(server), AT_ONCE)
     # Alone and last: it uses up what one address may ask.
     yield from lines([Check("limits", partial(web.limits, server))])
     if with_devices:
-        api = Api(server, stack.outputs(show_secrets=True)["apiKey"])
+        api = HeadscaleApi(server, stack.outputs(show_secrets=True)["apiKey"])
         with exclusive_lock(PROGRAM / "scripts"), devices.throw_away(server, api) as throw_away:
             yield from lines(throw_away.checks())
 

@@ -147,15 +147,15 @@ def test_without_the_scanner_it_says_how_to_install_it(monkeypatch):
 
 
 def test_what_is_asked_twice_at_once_is_looked_at_once():
-    begun, looks = threading.Event(), []
+    begin, looks = threading.Event(), []
 
     @once
     def look(server: str) -> str:
         looks.append(server)
-        begun.wait(1)
+        begin.wait(1)
         return server
 
-    threading.Timer(0.1, begun.set).start()
+    threading.Timer(0.1, begin.set).start()
     ended = list(lines([Check(f"{number}", lambda: look("same")) for number in range(4)], at_once=4))
     assert ([line.note for line in ended], looks) == (["same"] * 4, ["same"])
 
@@ -168,8 +168,8 @@ def test_the_lines_come_in_order_and_a_problem_is_one_line():
         raise ConnectionRefusedError("nobody listens")
 
     checks = [Check("one", refuse), Check("two", fail), Check("three", lambda: "seen")]
-    told = [(line.what, line.verdict, line.note) for line in lines(checks, at_once=3)]
-    assert told == [
+    table = [(line.what, line.verdict, line.note) for line in lines(checks, at_once=3)]
+    assert table == [
         ("one", "wrong", "is not there; `pulumi up` makes it"),
         ("two", "wrong", "ConnectionRefusedError: nobody listens"),
         ("three", "well", "seen"),

@@ -109,8 +109,8 @@ class Verify(Story):
         output, errors = process.communicate(timeout=300)
         assert output, f"{process.returncode}: {errors}"
         lines = {line["what"]: line for line in json.loads(output)["lines"]}
-        seen = [each for each in lines.values() if each["verdict"] != "well"]
-        assert process.returncode == expect, f"ended with {process.returncode}: {seen}"
+        unwell = [each for each in lines.values() if each["verdict"] != "well"]
+        assert process.returncode == expect, f"ended with {process.returncode}: {unwell}"
         assert "Traceback" not in errors, errors
         return lines
 

@@ -18,7 +18,7 @@ KEY_LIFE = timedelta(minutes=10)
 TRIES = 5
 
 
-class Api:
+class HeadscaleApi:
     """Calls by the stack's API key, over connections whose certificate is right."""
 
     def __init__(self, target: Target, key: str) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ..commands import PROGRAM
-from .api import Api
+from .api import HeadscaleApi
 from .report import Check, NotChecked, Wrong
 from .target import Target
 
@@ -29,7 +29,7 @@ PONG = re.compile(r"^pong from .*$", re.MULTILINE)
 STRANGER = "no matching peer"
 
 
-class Device:
+class ThrowAwayDevice:
     """A tailscaled of its own; `directory` holds its socket, its log and for a while its key."""
 
     def __init__(self, target: Target, number: int) -> None:
@@ -109,9 +109,9 @@ class Device:
 class ThrowAway:
     """The devices with their user and key; after `end` nothing of them is left, on this machine or on the server."""
 
-    def __init__(self, target: Target, api: Api) -> None:
+    def __init__(self, target: Target, api: HeadscaleApi) -> None:
         self._target, self._api = target, api
-        self._devices: list[Device] = []
+        self._devices: list[ThrowAwayDevice] = []
         self._addresses: list[str] = []
 
     def checks(self) -> Iterator[Check]:
@@ -124,7 +124,7 @@ class ThrowAway:
         remnant = self._remove()
         user = self._api.make_user(USER)
         key = self._api.make_key(user)
-        self._devices = [Device(self._target, number) for number in (1, 2)]
+        self._devices = [ThrowAwayDevice(self._target, number) for number in (1, 2)]
         joining = [device.begin_to_join(self._target.headscale, key) for device in self._devices]
         both = zip(self._devices, joining, strict=True)
         self._addresses = [device.has_joined(process) for device, process in both]
@@ -190,7 +190,7 @@ def failure(icmp: str, tsmp: str, online: bool) -> Exception:
 
 
 @contextmanager
-def throw_away(target: Target, api: Api) -> Iterator[ThrowAway]:
+def throw_away(target: Target, api: HeadscaleApi) -> Iterator[ThrowAway]:
     """The devices until the block ends, however it ends; signals that come meanwhile do not keep the end up."""
     devices = ThrowAway(target, api)
     with ExitStack() as end:

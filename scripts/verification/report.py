@@ -34,7 +34,7 @@ class Check(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Line:
+class Observation:
     what: str
     verdict: str
     note: str
@@ -44,7 +44,7 @@ class Line:
         return f"{self.seconds:6.1f} s  {self.verdict:11}  {self.what}{f' - {self.note}' if self.note else ''}"
 
 
-def lines(checks: Iterable[Check], at_once: int = 1) -> Iterator[Line]:
+def lines(checks: Iterable[Check], at_once: int = 1) -> Iterator[Observation]:
     """Look at so many things at once; the lines come in order. On a terminal, show at which we are.
 
     One at a time they are looked at by this thread, which a signal interrupts.
@@ -79,10 +79,10 @@ def _show(text: str) -> None:
         print(text, end="", file=sys.stderr, flush=True)
 
 
-def _line(check: Check) -> Line:
+def _line(check: Check) -> Observation:
     start = time.monotonic()
     verdict, note = _judge(check)
-    return Line(check.what, verdict, note, round(time.monotonic() - start, 1))
+    return Observation(check.what, verdict, note, round(time.monotonic() - start, 1))
 
 
 def _judge(check: Check) -> tuple[str, str]:

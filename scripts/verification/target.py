@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import rules
 
-from ..commands import Refused, Stack
+from ..commands import Refused, StackSettings
 from ..init import about
 from . import stun
 from .report import NotChecked
@@ -38,14 +38,14 @@ class Target:
         return [self.headscale, *self.former, self.ui]
 
     def admits_ssh(self, address: str) -> bool | None:
-        """Whether Hetzner's firewall lets this machine reach SSH; None where its own address is not known."""
+        """True where Hetzner's firewall lets this machine reach SSH; None where its own address is not known."""
         return _admits(self.admin_networks, stun.own_address(address))
 
     def admits_ui(self) -> bool | None:
         return _admits(self.ui_networks, stun.own_address(self.ipv4))
 
 
-def of(stack: Stack, authority: Path | None, resolver: str | None) -> Target:
+def of(stack: StackSettings, authority: Path | None, resolver: str | None) -> Target:
     outputs = stack.outputs()
     if lacking := {"headscaleUrl", "uiUrl", "serverIpv4", "serverIpv6"} - outputs.keys():
         raise Refused(
@@ -56,14 +56,14 @@ def of(stack: Stack, authority: Path | None, resolver: str | None) -> Target:
     former = stack.get("formerSshHostKey").strip() if stack.has("formerSshHostKey") else ""
     return Target(
         headscale=urlsplit(outputs["headscaleUrl"]).netloc,
-        former=tuple(name.split()[0] for name in stack.values("formerHeadscaleNames")),
+        former=tuple(name.split()[0] for name in stack.entries("formerHeadscaleNames")),
         ui=urlsplit(outputs["uiUrl"]).netloc,
         ipv4=outputs["serverIpv4"],
         ipv6=outputs["serverIpv6"],
         host_keys=tuple(key for key in (host_key, former) if key),
         deploy_key=stack.get("deployKey").strip() + "\n",
-        admin_networks=tuple(stack.values("adminNetworks")),
-        ui_networks=tuple(stack.values("uiAllowedNetworks")),
+        admin_networks=tuple(stack.entries("adminNetworks")),
+        ui_networks=tuple(stack.entries("uiAllowedNetworks")),
         authority=authority,
         resolver=resolver,
     )

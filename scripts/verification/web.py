@@ -1,4 +1,4 @@
-"""What is served over HTTP and HTTPS: redirects, headers, bodies, the API's door, limits."""
+"""The answers over HTTP and HTTPS: redirects, headers, bodies, the API's door, limits."""
 
 import base64
 import hashlib
