@@ -146,6 +146,14 @@ class Stack:
             stderr=subprocess.PIPE,
         )
 
+    def nightly(self, *flags: str, expect: int = 0) -> str:
+        """Compare by scripts/nightly, as cron does; return all it printed."""
+        command = [str(self.program / "scripts/nightly"), *self._stack, *flags]
+        process = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        if process.returncode != expect:
+            raise PulumiFailed(f"scripts/nightly ended with {process.returncode}:\n{process.stdout}{process.stderr}")
+        return process.stdout + process.stderr
+
     def opens(self, identity: str) -> bool:
         """True where this age identity alone opens the SOPS file."""
         environment = self.environment | {"SOPS_AGE_KEY": identity, "SOPS_AGE_KEY_FILE": "/dev/null"}

@@ -14,6 +14,8 @@ from rehearsal.story import HEADSCALE, JOIN_TIMEOUT, Story
 GENERATIONS = "/nix/var/nix/profiles/system"
 CERTIFICATE, LEGO = f"/var/lib/acme/{HEADSCALE}/cert.pem", f"/var/lib/acme/.lego/{HEADSCALE}/certificates"
 ENDED = "-keyout /dev/null -subj /CN=x -not_before 20200101000000Z -not_after 20200201000000Z"
+# Users, addresses, networks.
+PRIVATE = re.compile(r"admin\b|\d+\.\d+\.\d+\.\d+|[0-9a-f]+::")
 # By the command on the server: what the next preview says of it.
 OF_HEADSCALE = {
     """echo '{"acls": []}' >/tmp/p && mv -T /tmp/p /etc/headscale/policy.hujson && systemctl reload headscale""": (
@@ -63,7 +65,16 @@ class Drift(Story):
         self.named(OF_THE_HOST)
         self.not_asked()
         self.facts_key()
+        with self.report.step("`scripts/nightly` tells it in words that anybody may read"):
+            self.published(OF_THE_HOST)
         self.repaired()
+
+    def published(self, mutations: Mapping[str, str]) -> None:
+        output = self.world.stack.nightly(expect=7)
+        assert "- update `nixos-deploy`: " in output, output
+        for words in mutations.values():
+            assert f"- {words.partition(':')[0]}\n" in output, output
+        assert not PRIVATE.search(output), output
 
     def named(self, mutations: Mapping[str, str]) -> None:
         for command, words in mutations.items():
