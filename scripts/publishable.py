@@ -95,6 +95,6 @@ def sentences(messages: Iterable[str]) -> Iterator[str]:
 
 
 def _published(line: str) -> Sequence[str]:
-    words = re.sub(r"^\s*(warning: |error: )*(drift: )?", "", line)
+    words = re.sub(r"^\s*(warning: |error: )*\s*(drift: )?", "", line)
     forms = (match.expand(form) for text, form in SENTENCES.items() if (match := re.match(text, words)))
     return [*forms][:1]

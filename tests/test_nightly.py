@@ -48,6 +48,15 @@ def test_a_message_is_published_without_what_is_private(message: str):
     assert not re.search(r"alice|203\.0\.113|192\.0\.2|0123456789|AGE-SECRET|\b42\b", published[0])
 
 
+def test_a_mistake_in_the_configuration_is_published_by_its_key():
+    mistakes = (
+        "error: the configuration cannot be used:\n  headscale:zone: 'alice' is not a domain\n  headscale:users[1]: "
+    )
+    published = [*publishable.sentences([mistakes])]
+    wrong = [f"headscale:{key} has a value that cannot be used" for key in ("zone", "users")]
+    assert published == ["the configuration cannot be used", *wrong]
+
+
 def test_every_fact_of_the_host_that_is_rehearsed_is_published():
     facts = [*OF_HEADSCALE.values(), *OF_THE_HOST.values()]
     published = [*publishable.sentences([f"warning: drift: {fact}; the next `pulumi up` repairs it" for fact in facts])]
