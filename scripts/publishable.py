@@ -24,7 +24,7 @@ SENTENCES = {
     r"/etc/nixos is not what was deployed": r"\g<0>",
     r"(headscale|nginx|sshd|fail2ban|nftables)\.service is [a-z-]+": r"\g<0>",
     rf"{UNIT} has failed(, which no deploy repairs)?": r"\g<0>",
-    r"/run/secrets/headscale_\w+ has mode \w+, not 400": r"\g<0>",
+    r"/run/secrets/headscale_\w+ belongs to \w+(, mode \d+)?, not to \w+, mode \d+": r"\g<0>",
     r"/etc/headscale/policy\.hujson is not the policy that was deployed": r"\g<0>",
     r"headscale does not accept the API key of the SOPS file": r"\g<0>",
     rf"the certificate for {NAME} has ended": r"\g<0>",
@@ -38,6 +38,7 @@ SENTENCES = {
     r"Hetzner has a (server|primary-ip|firewall|ssh-key) \S+ \(id": r"Hetzner has a \1 that the stack does not know",
     rf"Cloudflare has a record ({NAME}) (A|AAAA|CNAME) ": r"Cloudflare has a record \1 \2 that the stack does not know",
     r"the pre-auth key of \S+ was (revoked|deleted) on the server": r"a user's pre-auth key was \1 on the server",
+    r"the user \S+ and its pre-auth key were deleted": "a user was deleted on the server, with its pre-auth key",
     r"headscale does not answer on the server": r"\g<0>",
     r"headscale:users no longer names": "headscale:users no longer names a user that headscale has",
     r"nix/flake\.lock pins the NixOS of [\d-]+, \d+ days old": r"\g<0>",
@@ -60,6 +61,7 @@ SENTENCES = {
     r".*Hetzner Cloud API token was not found": "HCLOUD_TOKEN is not set",
     r".*: (401 Unauthorized|403 Forbidden)": r"a cloud does not accept its token: \1",
     r"the server \S+ is off": "the server is off",
+    r"the server \S+ has no (ipv4|ipv6) address at Hetzner": r"the server has no \1 address at Hetzner",
     r".*(incorrect passphrase|the stack is currently locked|no stack named|passphrase must be set)": r"\1",
 }
 # A pre-auth key ends a day after it was made, by default; a new one is made when a device is to join. Pulumi's own

@@ -20,7 +20,9 @@ from rehearsal.emulators.hetzner import Hetzner, NoMachines
 PROGRAM = Path(__file__).resolve().parent.parent
 README = (PROGRAM / "README.md").read_text()
 PAGES = [*PROGRAM.glob("*.md"), *PROGRAM.glob("docs/*.md"), PROGRAM / "rehearsal/README.md"]
-SERVER_TYPED = ("export ", "pulumi up", "pulumi stack output")
+NOT_TYPED = ("git clone", "pulumi up", "pulumi stack output")
+READ = ("HCLOUD_TOKEN", "CLOUDFLARE_API_TOKEN", "PULUMI_CONFIG_PASSPHRASE")
+ANSWERS = "--domain example.org --acme-email me@example.org --admin-network 198.51.100.10"
 
 
 def section(heading: str) -> str:
@@ -117,8 +119,8 @@ def test_its_commands_lead_from_nothing_to_a_preview(operator: dict[str, str], t
     skipped = shutil.ignore_patterns(".git", "__pycache__", "rehearsal", "tests", ".*_cache")
     shutil.copytree(PROGRAM, project, ignore=skipped)
     blocks = re.findall(r"```sh\n(.*?)```", section("In production"), re.DOTALL)
-    typed = "".join(block for block in blocks if not block.strip().startswith(SERVER_TYPED))
-    typed = re.sub(r"^ *pulumi up\n", "", typed, flags=re.MULTILINE).replace("YOUR_ADDRESS", "198.51.100.10")
+    typed = "".join(block for block in blocks if not block.strip().startswith(NOT_TYPED))
+    typed = re.sub(r"^ *pulumi up\n", "", typed, flags=re.MULTILINE).replace("scripts/init", f"scripts/init {ANSWERS}")
     hetzner = Hetzner(NoMachines(), operator["HCLOUD_TOKEN"])
     cloudflare = Cloudflare({"example.org": "0" * 32}, operator["CLOUDFLARE_API_TOKEN"])
     with serve(hetzner) as hetzner_url, serve(cloudflare) as cloudflare_url:
@@ -126,7 +128,8 @@ def test_its_commands_lead_from_nothing_to_a_preview(operator: dict[str, str], t
         process = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", typed],
             cwd=project,
-            env=operator | endpoints,
+            env={name: value for name, value in operator.items() if name not in READ} | endpoints,
+            input="".join(f"{operator[name]}\n" for name in READ),
             capture_output=True,
             text=True,
         )
