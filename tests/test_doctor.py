@@ -36,6 +36,7 @@ from rehearsal.emulators.faults import Fault
 from rehearsal.operator.stack import NAME, PROGRAM, PulumiFailed, Stack
 from rehearsal.sandbox.wait import eventually
 from rehearsal.setup import programs
+from scripts.health import locks
 
 ZONE = "0123456789abcdef0123456789abcdef"
 # Among the stack's adminNetworks.
@@ -328,9 +329,13 @@ def zone_with(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> Iterator[None]:
 def test_a_zone_that_is_not_there_waits_or_may_only_be_read_is_told(
     operator: DoctorsOperator, monkeypatch: pytest.MonkeyPatch
 ):
-    with changed(operator.stack, zone="org.example", location="nbg7"):
+    former = ["vpn.example.net example.net"]
+    with changed(operator.stack, zone="org.example", formerHeadscaleNames=former, location="nbg7"):
         lines = operator.doctor()
-    only(lines, "zone", "fails", "does not show this token a zone org.example", "Zone Read and DNS Edit for org.exa")
+    only(
+        lines, "zone", "fails", "does not show this token a zone example.net", "Zone Read and DNS Edit for example.net"
+    )
+    only(lines, "zone", "fails", "does not show this token a zone org.example", "DNS Edit for org.example")
     only(lines, ORDER, "fails", "nbg7 is not one of Hetzner's", "takes one of ash, fsn1, hel1")
     with zone_with(monkeypatch, status="pending", permissions=["#dns_records:read", "#zone:read"]):
         lines = operator.doctor()
@@ -354,7 +359,8 @@ def test_things_with_the_stacks_names_that_the_state_lacks_are_told(operator: Do
     client, project = operator.cloud.client, operator.cloud.emulator.project
     key = operator.stack.config("get", "headscale:sshHostKey")
     ssh_key = client.ssh_keys.create(f"{SERVER}-0123abcd", public_half(key))
-    other = client.firewalls.create(f"{SERVER}-of-mine").firewall
+    # Hetzner's pages have 50 at the most.
+    others = [client.firewalls.create(f"{SERVER}-of-mine-{number}").firewall for number in range(50)]
     firewall = client.firewalls.create(SERVER).firewall
     address = operator.cloud.primary_ip(name=f"{SERVER}-ipv4-hel1")
     server = operator.cloud.server(SERVER)
@@ -372,7 +378,7 @@ def test_things_with_the_stacks_names_that_the_state_lacks_are_told(operator: Do
     assert all(f"another stack called {NAME}, with its state elsewhere, may own it" in text for text in remedies)
     assert len(own) == 2
     finish(server.change_protection(delete=False, rebuild=False), server.delete())
-    for thing in (address, firewall, other, ssh_key):
+    for thing in (address, firewall, *others, ssh_key):
         thing.delete()
     assert ("leftovers at Hetzner", "ok") in operator.doctor()
 
@@ -421,6 +427,33 @@ def test_what_a_killed_engine_leaves_is_told_and_the_commands_clear_it(operator:
     lines = operator.doctor()
     assert {key for key in lines if key[1] != "ok"} == {("Hetzner's token", "not known")}
     stack.destroy()
+
+
+@dataclass
+class Elsewhere:
+    """A stack at a backend that is not run."""
+
+    url: str
+
+    def backend(self) -> dict[str, str]:
+        return {"url": self.url}
+
+    def stack(self) -> "Elsewhere":
+        return self
+
+    name = "mine"
+
+
+def test_a_lock_of_another_machine_or_of_a_backend_that_does_not_show_it_is_not_said_to_be_left(tmp_path: Path):
+    (line,) = locks.check(Elsewhere("https://api.pulumi.com/me"))
+    assert (line.state, line.remedy.rpartition(", ")[2]) == ("not known", "`pulumi cancel --stack mine` releases it")
+    place = tmp_path / ".pulumi/locks/organization/headscale/mine/1.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(
+        json.dumps({"pid": 1 << 30, "username": "me", "hostname": "far", "timestamp": "2026-12-01T00:00:00Z"})
+    )
+    (line,) = locks.check(Elsewhere(f"file://{tmp_path}"))
+    assert (line.state, line.text) == ("warning", f"held by process {1 << 30} of me on far, since 2026-12-01T00:00:00")
 
 
 @contextmanager

@@ -89,6 +89,7 @@ def _servers(setup: Setup) -> list[SimpleNamespace]:
             location=server["location"]["name"],
             server_type=server["server_type"]["name"],
             primary_disk_size=server["primary_disk_size"],
+            **{f"{family}_address": (server["public_net"][family] or {}).get("ip") for family in ("ipv4", "ipv6")},
         )
         for server in setup.lists["server"]()
     ]
