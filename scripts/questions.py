@@ -14,12 +14,16 @@ from .health import api
 
 
 class Question(NamedTuple):
-    """A setting's key, the text that asks for it, and its rule. A list gets one entry."""
+    """A setting's key, the text that asks for it, and its rule; `without` says what no answer means.
+
+    A list gets one entry.
+    """
 
     key: str
     flag: str
     text: str
     rule: Callable[[str], object]
+    without: str = ""
 
     @property
     def path(self) -> str:
@@ -36,10 +40,11 @@ QUESTIONS = (
     Question("zone", "--zone", "Cloudflare zone that holds the names", rules.domain),
     Question("location", "--location", "Hetzner location, such as nbg1, hel1 or fsn1", rules.location),
     Question("serverType", "--server-type", "Hetzner server type", rules.server_type),
-    Question("adminNetworks", "--admin-network", "Network that alone reaches SSH, your own address", _network),
+    Question(
+        "adminNetworks", "--admin-network", "Network that alone reaches SSH, your own address", _network, "anyone"
+    ),
 )
 REQUIRED = ("domain", "acmeEmail")
-ASK_AGAIN = {"adminNetworks": " (nothing: anyone may try)"}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -88,19 +93,23 @@ def _require_free(stack: StackSettings, question: Question, answer: str) -> None
 
 
 def _ask(question: Question, stack: StackSettings, answers: Mapping[str, str]) -> str:
-    default = stack.value(question.key) if question.key != "adminNetworks" else ""
-    if question.key == "zone":
-        default = answers.get("domain") or stack.value("domain")
     if question.key == "serverType":
         _show_offer(stack, answers.get("location") or stack.value("location"))
-    hint = f" [{default}]" if default else ASK_AGAIN.get(question.key, "")
+    default = _default(question, stack, answers)
+    hint = default or question.without
     while True:
-        answer = input(f"{question.text}{hint}: ").strip() or default
+        answer = input(f"{question.text}{hint and f' [{hint}]'}: ").strip() or default
         try:
             question.rule(answer)
             return answer
         except rules.Rejected as problem:
             print(f"{answer!r} {problem}")
+
+
+def _default(question: Question, stack: StackSettings, answers: Mapping[str, str]) -> str:
+    if question.key == "zone":
+        return answers.get("domain") or stack.value("domain")
+    return "" if question.without else stack.value(question.key)
 
 
 def _show_offer(stack: StackSettings, location: str) -> None:

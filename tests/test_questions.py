@@ -55,7 +55,7 @@ class Terminal:
         os.set_blocking(self._own, False)
 
     def answer(self, question: str, text: str) -> str:
-        """Answer the prompt that begins with `question`; return the output up to it."""
+        """The text up to the prompt that begins with `question`, which then gets this answer."""
         eventually(lambda: self._asks(question), f"the question {question}", timeout=60)
         before, self.shown = self.shown, ""
         os.write(self._own, text.encode())

@@ -20,8 +20,9 @@ WORKFLOWS = {path.stem: yaml.load(path.read_text(), yaml.BaseLoader) for path in
 ACTION = yaml.load((GITHUB / "actions/pulumi/action.yml").read_text(), yaml.BaseLoader)
 JOBS = {(name, job): content for name, file in WORKFLOWS.items() for job, content in file["jobs"].items()}
 STEPS = [*(step for job in JOBS.values() for step in job["steps"]), *ACTION["runs"]["steps"]]
-WRITES = {
-    ("drift", "drift"): {"issues": "write"},
+READS = {"contents": "read"}
+PERMISSIONS = {
+    ("drift", "drift"): READS | {"issues": "write"},
     ("update", "update"): {"contents": "write", "pull-requests": "write"},
     ("up", "approval"): {},
 }
@@ -60,10 +61,7 @@ def test_nothing_is_started_by_another_repositorys_code_with_this_ones_rights(na
 @pytest.mark.parametrize(("name", "job"), JOBS)
 def test_a_job_has_the_least_permissions(name: str, job: str):
     assert WORKFLOWS[name]["permissions"] == {}
-    assert (
-        JOBS[name, job].get("permissions", {}) == {"contents": "read"} | WRITES.get((name, job), {})
-        or job == "approval"
-    )
+    assert JOBS[name, job].get("permissions", {}) == PERMISSIONS.get((name, job), READS)
     assert "timeout-minutes" in JOBS[name, job]
 
 
@@ -142,6 +140,12 @@ def test_a_difference_is_reported_and_what_is_not_known_fails(runner: Runner, st
     runner.program("checkout/scripts/nightly", "- update server\n", status)
     assert runner.run("compare.sh", expect=expect) == "- update server\n"
     assert runner.report.read_text() == (runner.place / "summary").read_text() == "- update server\n"
+
+
+def test_a_comparison_that_did_not_begin_leaves_no_report(runner: Runner):
+    runner.program("checkout/scripts/nightly", status=1)
+    assert runner.run("compare.sh", expect=1) == ""
+    assert not runner.report.exists()
 
 
 def test_a_clean_stack_is_said_to_be_and_its_report_is_empty(runner: Runner):
