@@ -139,8 +139,9 @@ class ThrowAway:
             icmp = one.ping(other, "--icmp")
             if pong := PONG.search(icmp):
                 return pong[0]
-            if time.monotonic() > deadline:
-                raise failure(icmp, one.ping(other, "--tsmp"), self._all_online())
+            tsmp = one.ping(other, "--tsmp")
+            if time.monotonic() > deadline or (PONG.search(tsmp) and not PONG.search(one.ping(other, "--icmp"))):
+                raise failure(icmp, tsmp, self._all_online())
 
     def leave(self) -> str:
         self._require_joined()

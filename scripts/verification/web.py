@@ -1,4 +1,4 @@
-"""The answers over HTTP and HTTPS: redirects, headers, bodies, the API's door, limits."""
+"""The websites: redirects, headers, bodies, the API's door, limits."""
 
 import base64
 import hashlib
