@@ -417,7 +417,7 @@ def test_what_a_killed_engine_leaves_is_told_and_the_commands_clear_it(operator:
             only(lines, subject, "not known", "not looked at while an engine works on the stack", "")
     lines = operator.doctor()
     only(lines, "lock", "fails", "left by process .*, which has ended", f"`pulumi cancel --stack {NAME}` releases it")
-    only(lines, "state", "warning", "creating server-server had start", "`pulumi refresh --clear-pending-creates ")
+    only(lines, "state", "warning", "creating server-server had begun", "`pulumi refresh --clear-pending-creates ")
     (server,) = project.servers
     only(lines, "leftovers at Hetzner", "fails", f"a server {SERVER} ", f"`hcloud server delete {server}` deletes it")
     stack._plain(*shlex.split(re.findall("`pulumi (.*?)`", lines["lock", "fails"][0]["remedy"])[0]), "--yes")

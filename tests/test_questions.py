@@ -209,13 +209,6 @@ def test_a_stack_called_prod_is_asked_for_a_domain_of_its_own(operator: Operator
     assert settings(operator, "prod")["headscale:domain"] == "example.org"
 
 
-def test_who_cannot_open_the_stacks_secrets_is_told(operator: Operator):
-    assert "You cannot open" not in operator.init()
-    operator.age_keys.unlink()
-    output = operator.init()
-    assert "You cannot open nix/secrets/mine.yaml: `sops decrypt nix/secrets/mine.yaml` says" in output
-
-
 def test_a_project_can_be_made_by_pulumi_new(tmp_path: Path, engine: Path):
     """Without its last steps, a stack and the packages, for which it needs the network."""
     tracked = subprocess.run(["git", "ls-files"], cwd=PROGRAM, check=True, capture_output=True, text=True).stdout

@@ -121,6 +121,7 @@ def test_its_commands_lead_from_nothing_to_a_preview(operator: dict[str, str], t
     blocks = re.findall(r"```sh\n(.*?)```", section("In production"), re.DOTALL)
     typed = "".join(block for block in blocks if not block.strip().startswith(NOT_TYPED))
     typed = re.sub(r"^ *pulumi up\n", "", typed, flags=re.MULTILINE).replace("scripts/init", f"scripts/init {ANSWERS}")
+    typed = typed.replace("YOUR_ADDRESS", "198.51.100.10")
     hetzner = Hetzner(NoMachines(), operator["HCLOUD_TOKEN"])
     cloudflare = Cloudflare({"example.org": "0" * 32}, operator["CLOUDFLARE_API_TOKEN"])
     with serve(hetzner) as hetzner_url, serve(cloudflare) as cloudflare_url:

@@ -51,9 +51,10 @@ def of(stack: StackSettings, authority: Path | None, resolver: str | None) -> Ta
         raise Refused(
             f"the stack {stack.name} has no output {', '.join(sorted(lacking))}: `pulumi up` makes the server first"
         )
+    settings = stack.values()
     with about("headscale:sshHostKey", "`scripts/init` makes one"):
-        host_key = rules.private_key(stack.get("sshHostKey").strip() + "\n")
-    former = stack.get("formerSshHostKey").strip() if stack.has("formerSshHostKey") else ""
+        host_key = rules.private_key(settings.get("headscale:sshHostKey", "").strip() + "\n")
+    former = settings.get("headscale:formerSshHostKey", "").strip()
     return Target(
         headscale=urlsplit(outputs["headscaleUrl"]).netloc,
         former=tuple(name.split()[0] for name in stack.entries("formerHeadscaleNames")),
@@ -61,7 +62,7 @@ def of(stack: StackSettings, authority: Path | None, resolver: str | None) -> Ta
         ipv4=outputs["serverIpv4"],
         ipv6=outputs["serverIpv6"],
         host_keys=tuple(key for key in (host_key, former) if key),
-        deploy_key=stack.get("deployKey").strip() + "\n",
+        deploy_key=settings.get("headscale:deployKey", "").strip() + "\n",
         admin_networks=tuple(stack.entries("adminNetworks")),
         ui_networks=tuple(stack.entries("uiAllowedNetworks")),
         authority=authority,
