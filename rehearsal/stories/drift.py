@@ -32,6 +32,8 @@ OF_THE_HOST = {
     "echo '# mine' >>/etc/nixos/ssh.nix": "/etc/nixos is not what was deployed: ssh.nix changed",
     "rm /etc/nixos/nix.nix": "/etc/nixos is not what was deployed: nix.nix ssh.nix changed",
     "touch /etc/nixos/mine.nix": "/etc/nixos is not what was deployed: mine.nix nix.nix ssh.nix changed",
+    # Also starts again what its units want: before those that are stopped.
+    f"{GENERATIONS}-1-link/bin/switch-to-configuration test": "the server runs another system than the deployed one",
     "systemctl stop headscale.service": "headscale.service is dead",
     "systemctl stop nginx.service": "nginx.service is dead",
     "systemctl stop fail2ban.service": "fail2ban.service is dead",
@@ -42,7 +44,6 @@ OF_THE_HOST = {
     "chown root /run/secrets/headscale_noise_private_key": (
         "/run/secrets/headscale_noise_private_key belongs to root, mode 0400, not to headscale, mode 0400"
     ),
-    f"{GENERATIONS}-1-link/bin/switch-to-configuration test": "the server runs another system than the deployed one",
     f"nix-env -p {GENERATIONS} --rollback": "the server would boot another system than the deployed one",
     "systemd-run --quiet --wait --unit mine false || true": "mine.service has failed",
 }
