@@ -46,7 +46,7 @@ def _server_type(name: str, architecture: str, memory: float, disk: int, *places
     return {"name": name, "architecture": architecture, "memory": memory, "disk": disk, "locations": places}
 
 
-# Every kind of which a stack may ask.
+# Every kind that a stack may ask for.
 SERVER_TYPES = [
     _server_type("cx23", "x86", 4.0, 40, _place("nbg1"), _place("hel1"), _place("fsn1", available=False)),
     _server_type("cx33", "x86", 8.0, 80, _place("nbg1")),
@@ -133,7 +133,7 @@ def event_loop_of_the_thread() -> Iterator[None]:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     yield
-    # A program that has refused to go on leaves what it had begun.
+    # A program that ends by a refusal leaves its tasks unfinished.
     pending = asyncio.all_tasks(loop)
     for task in pending:
         task.cancel()

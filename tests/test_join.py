@@ -22,7 +22,7 @@ OUTPUTS = {
     "preauthKeys": {"admin": KEY, "bob": "[secret]"},
     "preauthKeysExpireAt": {"admin": END},
 }
-# Shows secrets only to whom asks for them, as Pulumi does.
+# Shows secrets only when asked to, as Pulumi does.
 PULUMI = """#!/bin/sh
 case "$*" in
 *--show-secrets*) cat "$(dirname "$0")/outputs.json" ;;

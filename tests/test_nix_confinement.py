@@ -107,7 +107,7 @@ def test_auditctl_takes_every_rule(server: ServerImage, rules: str):
     server.output("sh", "-euc", "id headscale 2>/dev/null || useradd --system headscale")
     sent = re.findall(r"^-a .*$", rules, re.MULTILINE)
     assert len(sent) > 5
-    # With -i first, auditctl goes on after what is refused.
+    # With -i first, auditctl continues after a rule that is refused.
     server.put("/audit.rules", f"-i\n{rules}")
     output = server.run("auditctl", "-R", "/audit.rules").stderr.splitlines()
     answers = [line for line in output if not line.startswith("There was an error in line")]

@@ -117,7 +117,7 @@ def running_sshd(server: ServerImage, directory: Path, *options: str) -> Iterato
             await_line(directory / "log", "Server listening on ::")
             yield ["nsenter", f"--target={process.pid}", "--net", "--"]
         finally:
-            # unshare itself is deaf to SIGTERM, and takes what it runs with it.
+            # unshare ignores SIGTERM; its child dies with it.
             process.kill()
 
 
@@ -225,7 +225,7 @@ def test_bans_grow_and_are_remembered_on_the_disk(server: ServerImage):
 
 def test_no_jail_bans_an_admin_the_tailnet_or_the_server(server: ServerImage):
     admins = ["198.51.100.0/24", "2001:db8:1::/64"]
-    # A network that is everybody is nobody's own.
+    # Everybody is in such a network: none of them is exempt.
     system = server.build(server.tree("ignored", adminNetworks=[*admins, "0.0.0.0/0", "::/0"]))
     current = orders(server, system)
     ignored = {order[1]: set(order[3:]) for order in current if order[2:3] == ["addignoreip"]}

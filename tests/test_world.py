@@ -198,7 +198,7 @@ def test_delete_leaves_nothing(world: SmallWorld) -> None:
 
 def traces(world: SmallWorld) -> dict[str, object]:
     """The state of the machine that the end of a server must restore."""
-    # Unlike rglob, it does not mind what vanishes while a server boots.
+    # Unlike rglob, it does not fail on files that vanish while a server boots.
     groups = [path for tree in cgroups.hierarchies() for path, _, _ in os.walk(tree / world.run.name)]
     return {
         "processes": {path.name for path in Path("/proc").iterdir() if path.name.isdigit() and alive(path)},
