@@ -13,8 +13,8 @@ from rehearsal.stories.main import assert_untouched
 from rehearsal.story import JOIN_TIMEOUT, Story
 
 CHANGE = ("nixos-push", "nixos-deploy", "nixos-confirm")
-FIRST = ("nixos-convert", "nixos-booted", "nixos-keys", *CHANGE, "headscale-certificates")
-AT_ONCE = ("headscale-former-users", "headscale-api-key", "headscale-admin-preauth-key")
+FIRST = ("nixos-convert", "nixos-booted", "nixos-keys", *CHANGE)
+AT_ONCE = ("headscale-certificates", "headscale-former-users", "headscale-api-key", "headscale-admin-preauth-key")
 KILLED = -signal.SIGKILL
 # /bin, /dev and /etc have been moved, and the rest of Debian has not.
 AMID_THE_MOVES = 6

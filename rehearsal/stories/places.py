@@ -84,7 +84,7 @@ class Places(Story):
 
     def moves(self) -> None:
         with self.report.step("the server's place changes after the commands that the refusal gives") as line:
-            commands = re.search(r"To do that: `(.*?)`, then `(.*?)`", self.refusal)
+            commands = re.search(r"To move all the same: `(.*?)`, then `(.*?)`", self.refusal)
             assert commands, self.refusal
             line.note = " && ".join(commands.groups())
             for command in line.note.split(" && "):
