@@ -22,7 +22,6 @@ from .ending import Refusal
 from .host_facts import NOT_ASKED, HostFacts, Unreachable, read_host_facts
 from .names import Names
 from .server import Server
-from .ssh import prepare
 
 PROGRAM = Path(__file__).resolve().parent.parent
 REMOTE = PROGRAM / "components" / "remote"
@@ -76,7 +75,6 @@ class NixosDeployment(pulumi.ComponentResource):
         booted = self._booted(convert)
         keys = self._keys(after=booted)
         if pulumi.runtime.is_dry_run():
-            prepare()
             self._facts_at(args.server.present_address)
         facts = self._facts(keys)
         facts.apply(self._stay_in)

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 import pulumi
@@ -34,17 +32,12 @@ class ServerKeys:
     former_host_key: str | None = None
 
 
-def prepare() -> None:
-    """Begin to import asyncssh, beside the start of the providers, for which the program waits anyway."""
-    Thread(target=import_module, args=("asyncssh",), daemon=True).start()
-
-
 def connect(
     address: str, private_key: str, host_keys: Sequence[str]
 ) -> "AbstractAsyncContextManager[SSHClientConnection]":
     """Open a connection as root to a server that shows one of `host_keys`; an async context manager.
 
-    Raises asyncssh.Error or OSError. asyncssh takes 0.2 s to import: only what connects pays for it (see prepare).
+    Raises asyncssh.Error or OSError. asyncssh takes 0.2 s to import: only what connects pays for it.
     """
     import asyncssh
 

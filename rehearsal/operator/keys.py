@@ -32,7 +32,8 @@ def keys_of(stack: Stack) -> StackSecrets:
         deploy_key=f"{values['headscale:deployKey'].strip()}\n",
         ssh_host_key=f"{values['headscale:sshHostKey'].strip()}\n",
         host_age_key=values["headscale:hostAgeKey"],
-        facts_key=f"{values['headscale:factsKey'].strip()}\n",
+        # The program of the last release makes none.
+        facts_key=f"{values.get('headscale:factsKey', '').strip()}\n",
         api_key=values["headscale_api_key"],
         noise_key=values["headscale_noise_private_key"],
     )

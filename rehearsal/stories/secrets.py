@@ -30,7 +30,7 @@ EXPECTED = (
     (r"/etc/ssh/ssh_host_ed25519_key", "SSH host key", 0o600),
 )
 OPERATORS_OWN = {"Hetzner token", "Cloudflare token", "passphrase"}
-CONFIGURED = {"deploy key", "SSH host key", "host's age key"}
+CONFIGURED = {"deploy key", "facts key", "SSH host key", "host's age key"}
 CONFIGURED |= {f"former {name}" for name in CONFIGURED}
 
 
