@@ -47,7 +47,9 @@ def main() -> None:
     parser.add_argument("--stack", help="the stack (default: the selected one)")
     parser.add_argument("--config-file", type=Path, help="its configuration (default: Pulumi.STACK.yaml)")
     parser.add_argument("--json", action="store_true", help="print the lines as JSON")
-    parser.add_argument("--address", type=ip_address, help="this machine's public address, so that nobody is asked")
+    parser.add_argument(
+        "--address", type=ip_address, help="this machine's public address, so that no service is asked for it"
+    )
     parser.add_argument(
         "--address-service", metavar="URL", default=address.SERVICE, help="who is asked for it (default: %(default)s)"
     )

@@ -10,7 +10,7 @@ In this order, each whole or not at all, so that after an interruption the next 
   headscale's noise key and API key                        the SOPS file, nix/secrets/STACK.yaml
 
 Then the SOPS file is checked, as each preview does, and you are warned where you cannot open it yourself. Secrets go to
-pulumi and sops by stdin; of all that is made, only your age key ever lies on a disk in clear.
+pulumi and sops by stdin; of all that is made, only your age key is ever on a disk in clear.
 """
 
 import argparse

@@ -24,8 +24,8 @@ except ImportError as lacking:
     ) from None
 
 PAGE = Path(__file__).with_name("join.html")
-WITH_KEY = "This page holds a key: whoever has it can join devices as {user} until {end}."
-WITHOUT_KEY = "This page holds no key: after the login, the device shows a page. Send it to whoever runs {host}."
+WITH_KEY = "This page holds a key: anyone who has it can join devices as {user} until {end}."
+WITHOUT_KEY = "This page holds no key: after the login, the device shows a page. Send it to the operator of {host}."
 
 
 def main() -> None:

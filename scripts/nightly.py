@@ -1,4 +1,4 @@
-"""Tells whether the clouds and the server are as configured, in words that anybody may read: for cron and for CI.
+"""Compare the clouds and the server with the configuration, in words that are safe to publish: for cron and for CI.
 
 It runs `pulumi preview`, which changes nothing, and prints nothing where there is nothing to tell. Otherwise it names
 the resources that differ, facts of the server and warnings, as Markdown; no secret, address, user or network is in it.

@@ -1,4 +1,4 @@
-"""The words about a stack that anybody may read: resources, properties and facts.
+"""The words about a stack that are safe to publish: resources, properties and facts.
 
 A text is published in the form that a table below gives it; what no table has is only counted. So no secret, address,
 user or network gets out, in whatever words a program, a cloud or the server puts it. A new fact or warning of the

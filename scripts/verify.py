@@ -1,4 +1,4 @@
-"""Looks at the stack's server from outside, as devices and browsers see it, and says of each thing how it is.
+"""Look at the stack's server from outside, as devices and browsers see it, and say how each thing is.
 
 DNS, open ports, SSH, redirects, certificates, TLS, headers, what is served, the API's door, STUN, the
 upgrade of the devices' protocol, limits. What should be there comes from the stack's outputs and configuration and from

@@ -37,7 +37,7 @@ def token(setup: Setup) -> Iterator[Line]:
     if not problems:
         yield ok(f"accepted; it reads all that the stack reads ({', '.join(LISTS)})")
         yield not_known(
-            "may it write? Hetzner shows that only to who writes",
+            "may it write? Hetzner answers that only to a request that writes",
             "a token that may only read ends the first `pulumi up` with `token_readonly`; create one with Read & Write",
         )
 
