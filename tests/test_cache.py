@@ -50,7 +50,7 @@ def test_what_a_killed_run_left_goes_with_the_next_that_needs_the_thing(root: Pa
     assert directories(root) == {directory.name, "thing-else-unfinished-abc"}
 
 
-def test_what_nobody_used_for_days_goes(root: Path):
+def test_what_was_unused_for_days_is_removed(root: Path):
     unused, used = cache.cached("thing", ["a"], fill), cache.cached("thing", ["b"], fill)
     os.utime(unused, (time.time() - 2 * cache.UNUSED,) * 2)
     cache.cached("thing", ["b"], never)

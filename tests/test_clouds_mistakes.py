@@ -52,7 +52,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("name", "value", "question", "repair"), MISTAKES.values(), ids=MISTAKES)
-def test_a_token_that_opens_nothing_is_told(stack: Stack, name: str, value: str, question: str, repair: str):
+def test_a_token_that_opens_nothing_is_reported(stack: Stack, name: str, value: str, question: str, repair: str):
     before = stack.environment[name]
     stack.environment[name] = value
     try:
@@ -63,7 +63,7 @@ def test_a_token_that_opens_nothing_is_told(stack: Stack, name: str, value: str,
     assert not value or value not in output
 
 
-def test_a_zone_that_is_not_there_is_told(stack: Stack):
+def test_a_zone_that_is_not_there_is_reported(stack: Stack):
     stack.set("zone", "org.example")
     stack.set("headscaleName", "headscale.org.example")
     stack.set("uiName", "headscale-ui.org.example")

@@ -190,7 +190,9 @@ BAD_VALUES = [
 
 
 @pytest.mark.parametrize(("key", "value", "message"), BAD, ids=[f"{row[0]}-{at}" for at, row in enumerate(BAD)])
-def test_a_mistake_is_told_and_stops_the_run(program: Callable, recorded: dict, key: str, value: object, message: str):
+def test_a_mistake_is_reported_and_stops_the_run(
+    program: Callable, recorded: dict, key: str, value: object, message: str
+):
     with pytest.raises(ConfigError) as error:
         program(**{key: value})
     assert message in str(error.value)
@@ -199,14 +201,14 @@ def test_a_mistake_is_told_and_stops_the_run(program: Callable, recorded: dict, 
 
 
 @pytest.mark.parametrize(("text", "message"), BAD_POLICIES)
-def test_a_policy_that_headscale_cannot_read_is_told(program: Callable, tmp_path: Path, text: str, message: str):
+def test_a_policy_that_headscale_cannot_read_is_reported(program: Callable, tmp_path: Path, text: str, message: str):
     (tmp_path / "policy.hujson").write_text(text)
     with pytest.raises(ConfigError, match=re.escape(message)):
         program(policyFile=str(tmp_path / "policy.hujson"))
 
 
 @pytest.mark.parametrize(("spoil", "message", "repair"), BAD_SECRETS)
-def test_a_secrets_file_that_the_server_cannot_open_is_told(
+def test_a_secrets_file_that_the_server_cannot_open_is_reported(
     program: Callable, recorded: dict, secrets_file: Path, tmp_path: Path, spoil: Callable, message: str, repair: str
 ):
     good, bad = secrets_file.read_text(), tmp_path / "bad.yaml"
@@ -238,7 +240,7 @@ def test_an_extra_record_does_not_hide_a_name_of_the_server(program: Callable, k
 
 
 @pytest.mark.parametrize(("name", "value", "message", "repair"), BAD_VALUES)
-def test_a_secret_that_headscale_cannot_use_is_told(
+def test_a_secret_that_headscale_cannot_use_is_reported(
     program: Callable,
     recorded: dict,
     sops_file: Callable,
@@ -272,7 +274,7 @@ def test_opening_the_secrets_file_is_quick(secrets_file: Path):
     assert time.perf_counter() - start < 0.1
 
 
-def test_several_mistakes_are_told_together(program: Callable):
+def test_several_mistakes_are_reported_together(program: Callable):
     with pytest.raises(ConfigError) as error:
         program(acmeEmail="me", users=[], domian="example.org")
     assert [line.split(":")[1].split()[0].rstrip(";") for line in str(error.value).splitlines()[1:]] == [
@@ -282,7 +284,7 @@ def test_several_mistakes_are_told_together(program: Callable):
     ]
 
 
-def test_what_is_told_of_a_secret_does_not_show_it(program: Callable):
+def test_what_is_reported_of_a_secret_does_not_show_it(program: Callable):
     with pytest.raises(ConfigError) as error:
         program(deployKey="hunter2-hunter2", sshHostKey=LOCKED, hostAgeKey="AGE-SECRET-KEY-1HUNTER2")
     assert "hunter2" not in str(error.value).lower()
@@ -300,7 +302,7 @@ def test_what_is_told_of_a_secret_does_not_show_it(program: Callable):
         ("2a01:4f8::/32", ""),
     ],
 )
-def test_a_network_from_which_probably_nobody_comes_is_a_warning(
+def test_a_network_from_which_probably_no_client_comes_is_a_warning(
     program: Callable, monkeypatch: pytest.MonkeyPatch, network: str, words: str
 ):
     warnings: list[str] = []

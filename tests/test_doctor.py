@@ -168,7 +168,7 @@ def only(lines: Lines, subject: str, state: str, words: str, remedy: str) -> Non
     assert any(re.search(remedy, line["remedy"]) for line in of_subject[subject, state]), of_subject
 
 
-def test_a_program_that_is_missing_or_old_is_told_with_how_to_get_it(operator: DoctorsOperator):
+def test_a_program_that_is_missing_or_old_is_reported_with_how_to_get_it(operator: DoctorsOperator):
     real = shutil.which("pulumi", path=operator.stack.environment["PATH"])
     old = f'[ "$1" != version ] || {{ echo v3.271.9; exit; }}\nexec {real} "$@"'
     without = operator.doctor(PATH=path_without(operator, "pulumi"))
@@ -184,7 +184,7 @@ def test_a_program_that_is_missing_or_old_is_told_with_how_to_get_it(operator: D
     only(lines, "sops", "fails", r"3\.10\.2 is older than 3\.11", "brew install sops")
 
 
-def test_without_the_python_packages_it_tells_all_that_needs_none(operator: DoctorsOperator):
+def test_without_the_python_packages_it_reports_all_that_needs_none(operator: DoctorsOperator):
     path = path_without(operator, "python3", f'exec {sys.executable} -S "$@"')
     lines = operator.doctor(PATH=path)
     only(lines, "Python packages", "fails", "lacks pyrage 1.4.0", "`pulumi install` installs it")
@@ -192,7 +192,7 @@ def test_without_the_python_packages_it_tells_all_that_needs_none(operator: Doct
     assert ("Hetzner's token", "ok") in lines
 
 
-def test_a_python_that_is_too_old_is_told(operator: DoctorsOperator, tmp_path: Path):
+def test_a_python_that_is_too_old_is_reported(operator: DoctorsOperator, tmp_path: Path):
     (tmp_path / "old.py").write_text("import sys\nsys.version_info = (3, 9, 6)\nimport scripts\n")
     environment = os.environ | {"PYTHONPATH": str(PROGRAM)}
     process = subprocess.run([sys.executable, tmp_path / "old.py"], env=environment, capture_output=True, text=True)
@@ -200,7 +200,7 @@ def test_a_python_that_is_too_old_is_told(operator: DoctorsOperator, tmp_path: P
     assert re.fullmatch(r"scripts: \S+ is Python .*; install Python 3\.11 or newer\n", process.stderr)
 
 
-def test_a_backend_a_stack_or_a_passphrase_that_is_missing_is_told(operator: DoctorsOperator):
+def test_a_backend_a_stack_or_a_passphrase_that_is_missing_is_reported(operator: DoctorsOperator):
     backend = operator.doctor(PULUMI_BACKEND_URL="")
     only(backend, "backend", "fails", "requires logging in", "`export PULUMI_BACKEND_URL=")
     only(backend, "stack", "not known", "not looked at without a backend", "")
@@ -214,7 +214,7 @@ def test_a_backend_a_stack_or_a_passphrase_that_is_missing_is_told(operator: Doc
     assert ("state", "ok") in passphrase
 
 
-def test_a_setting_that_is_wrong_is_told(operator: DoctorsOperator):
+def test_a_setting_that_is_wrong_is_reported(operator: DoctorsOperator):
     with changed(
         operator.stack, domain=None, acmeEmail="me", deployKey=None, sshHostKey="hunter2", adminNetworks=["x"]
     ):
@@ -228,7 +228,7 @@ def test_a_setting_that_is_wrong_is_told(operator: DoctorsOperator):
     assert "hunter2" not in str(lines)
 
 
-def test_a_sops_file_that_the_server_or_the_operator_cannot_open_is_told(operator: DoctorsOperator):
+def test_a_sops_file_that_the_server_or_the_operator_cannot_open_is_reported(operator: DoctorsOperator):
     with changed(operator.stack, hostAgeKey=str(x25519.Identity.generate())):
         lines = operator.doctor(SOPS_AGE_KEY_FILE="/dev/null")
     only(lines, "SOPS file", "fails", "is not encrypted to the server's age key", "`sops updatekeys ")
@@ -257,7 +257,7 @@ ZONE_AND_DNS = "Zone Read and DNS Edit for example.org"
 
 
 @pytest.mark.parametrize("tokens", TOKENS)
-def test_a_token_that_is_not_accepted_is_told(operator: DoctorsOperator, tokens: tuple[str, str]):
+def test_a_token_that_is_not_accepted_is_reported(operator: DoctorsOperator, tokens: tuple[str, str]):
     lines = operator.doctor(HCLOUD_TOKEN=tokens[0], CLOUDFLARE_API_TOKEN=tokens[1])
     only(lines, "Hetzner's token", "fails", TOKENS[tokens][0], READ_AND_WRITE)
     only(lines, "Cloudflare's token", "fails", TOKENS[tokens][1], ZONE_AND_DNS)
@@ -266,7 +266,7 @@ def test_a_token_that_is_not_accepted_is_told(operator: DoctorsOperator, tokens:
     assert "zzz" not in str(lines)
 
 
-def test_a_token_that_may_not_read_all_is_told(operator: DoctorsOperator):
+def test_a_token_that_may_not_read_all_is_reported(operator: DoctorsOperator):
     records = Fault("GET /zones/*/dns_records", status=403, code=10000, times=2)
     firewalls = Fault("GET /firewalls", status=403, code="forbidden")
     with faults(operator.cloudflare, records), faults(operator.cloud.emulator, firewalls):
@@ -293,7 +293,7 @@ def test_a_cloud_that_does_not_answer_is_not_blamed_on_the_token(operator: Docto
     only(lines, "Cloudflare's token", "fails", "no answer from nowhere", later)
 
 
-def test_an_answer_that_is_not_the_apis_is_told(operator: DoctorsOperator):
+def test_an_answer_that_is_not_the_apis_is_reported(operator: DoctorsOperator):
     with (
         page("<html>") as (text, _),
         page('{"servers": 1}') as (other, _),
@@ -326,7 +326,7 @@ def zone_with(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> Iterator[None]:
         yield
 
 
-def test_a_zone_that_is_not_there_waits_or_may_only_be_read_is_told(
+def test_a_zone_that_is_not_there_waits_or_may_only_be_read_is_reported(
     operator: DoctorsOperator, monkeypatch: pytest.MonkeyPatch
 ):
     former = ["vpn.example.net example.net"]
@@ -345,7 +345,7 @@ def test_a_zone_that_is_not_there_waits_or_may_only_be_read_is_told(
         assert ("zone", "not known") in operator.doctor()
 
 
-def test_an_order_that_hetzner_cannot_carry_out_is_told(operator: DoctorsOperator):
+def test_an_order_that_hetzner_cannot_carry_out_is_reported(operator: DoctorsOperator):
     with changed(operator.stack, serverType="cx99"):
         only(operator.doctor(), ORDER, "fails", "cx99 is not one of Hetzner's", "Hetzner has cax11, .* in nbg1")
     sold_out = operator.cloud.emulator.project.sold_out
@@ -355,7 +355,7 @@ def test_an_order_that_hetzner_cannot_carry_out_is_told(operator: DoctorsOperato
     only(lines, ORDER, "fails", "cx23 is sold out in nbg1", r"another type \(.*cx33.*another place \(fsn1, hel1\)")
 
 
-def test_things_with_the_stacks_names_that_the_state_lacks_are_told(operator: DoctorsOperator):
+def test_things_with_the_stacks_names_that_the_state_lacks_are_reported(operator: DoctorsOperator):
     client, project = operator.cloud.client, operator.cloud.emulator.project
     key = operator.stack.config("get", "headscale:sshHostKey")
     ssh_key = client.ssh_keys.create(f"{SERVER}-0123abcd", public_half(key))
@@ -389,7 +389,7 @@ def public_half(private: str) -> str:
     return subprocess.run(derive, input=text, check=True, capture_output=True, text=True).stdout
 
 
-def test_other_records_at_the_names_are_told_and_the_command_deletes_them(operator: DoctorsOperator):
+def test_other_records_at_the_names_are_reported_and_the_command_deletes_them(operator: DoctorsOperator):
     operator.cloudflare.add("example.org", name="headscale", type="A", content="192.0.2.99")
     operator.cloudflare.add("example.org", name="headscale-ui", type="CNAME", content="example.net")
     operator.cloudflare.add("example.org", name="headscale", type="TXT", content="mine")
@@ -406,7 +406,7 @@ def test_other_records_at_the_names_are_told_and_the_command_deletes_them(operat
         operator.cloudflare.remove(id)
 
 
-def test_what_a_killed_engine_leaves_is_told_and_the_commands_clear_it(operator: DoctorsOperator):
+def test_what_a_killed_engine_leaves_is_reported_and_the_commands_clear_it(operator: DoctorsOperator):
     stack, project = operator.stack, operator.cloud.emulator.project
     operator.cloud.emulator.fail(Fault("POST /servers", delay=30, after=True))
     stack.flags = ("--target", "**::server*", "--target", "**::dns*")
@@ -514,7 +514,7 @@ def test_the_service_that_tells_the_address_is_named_before_it_is_asked(operator
         only(operator.doctor("--address-service", url), "your address", "not known", "503", "--address ADDRESS gives")
 
 
-def test_an_address_that_is_shut_out_is_told_and_the_command_lets_it_in(operator: DoctorsOperator):
+def test_an_address_that_is_shut_out_is_reported_and_the_command_lets_it_in(operator: DoctorsOperator):
     away = ("--address", "203.0.113.7")
     lines = operator.doctor(*away)
     only(

@@ -248,7 +248,7 @@ def test_label_selectors(cloud, selector, names):
     assert [ip.name for ip in cloud.client.primary_ips.get_all(label_selector=selector)] == names
 
 
-def test_what_is_no_label_selector_is_refused(cloud):
+def test_what_is_not_a_label_selector_is_refused(cloud):
     with refused("invalid_input"):
         cloud.client.servers.get_all(label_selector="env in prod")
 

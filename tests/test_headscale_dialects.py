@@ -79,7 +79,7 @@ def test_a_key_is_made_for_the_user_and_recorded(host: ImitatedHost):
     assert json.loads(host.server.read(f"{STATE}/admin")) == {"key": 1, "expires": host.expires, "reason": "new"}
 
 
-def test_what_became_of_a_key_is_told(host: ImitatedHost):
+def test_what_became_of_a_key_is_reported(host: ImitatedHost):
     assert host.state() == "valid"
     assert host.state(key=3) == "deleted"
     host.server.put("/answers/keys.json", json.dumps(host.answers["revoked"]))

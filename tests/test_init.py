@@ -1,4 +1,4 @@
-"""scripts/init makes what is missing, keeps what is there, and goes on wherever a run was ended."""
+"""scripts/init makes what is missing, keeps what is there, and continues wherever a run ended."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def shims(place: Path) -> Path:
 
 @pytest.fixture
 def operator(tmp_path: Path) -> Iterator[Operator]:
-    """Whose stack's secrets Vault encrypts, which is quicker than a passphrase, and who has none."""
+    """An operator without a passphrase: Vault encrypts the stack's secrets, which is quicker."""
     with vault() as address:
         yield newcomer(tmp_path, *BY_VAULT, VAULT_SERVER_URL=address, VAULT_SERVER_TOKEN="t")
 
@@ -211,7 +211,7 @@ def test_the_settings_may_be_in_another_file(operator: Operator):
     assert "headscale:hostAgeKey" in (operator.place / "settings.yaml").read_text()
 
 
-def test_killed_before_any_of_its_steps_it_goes_on_in_the_next_run(operator: Operator):
+def test_killed_before_any_of_its_steps_it_continues_in_the_next_run(operator: Operator):
     """Slow by design: it begins as often as it has steps."""
     killed = operator.place.with_name(f"{operator.place.name}-killed")
     killed.touch()
@@ -267,7 +267,7 @@ def test_no_secret_is_in_arguments_or_environment(with_passphrase: Operator):
     assert [secret for secret in (*private_values, *keys) if secret in log] == []
 
 
-def test_a_missing_program_is_told_in_a_sentence_with_how_to_get_it(operator: Operator):
+def test_a_missing_program_is_reported_in_a_sentence_with_how_to_get_it(operator: Operator):
     directory = operator.place / "bin"
     directory.mkdir()
     for name in ("sh", "dirname"):
@@ -282,7 +282,7 @@ def test_a_missing_program_is_told_in_a_sentence_with_how_to_get_it(operator: Op
     assert operator.refused(PATH=str(directory)).startswith("scripts/init: `sops` is not on PATH; ")
 
 
-def test_a_python_without_the_programs_modules_is_told(operator: Operator):
+def test_a_python_without_the_programs_modules_is_reported(operator: Operator):
     directory = operator.place / "bin"
     directory.mkdir()
     (directory / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
@@ -291,7 +291,7 @@ def test_a_python_without_the_programs_modules_is_told(operator: Operator):
     assert re.fullmatch(r"scripts/init: \S+ lacks the module \w+; `pulumi install` installs it\n", output)
 
 
-def test_without_a_stack_or_a_passphrase_pulumis_own_words_are_told(with_passphrase: Operator):
+def test_without_a_stack_or_a_passphrase_pulumis_own_words_are_reported(with_passphrase: Operator):
     operator = with_passphrase
     assert "no stack named 'yours' found" in operator.refused("--stack", "yours")
     operator.run("pulumi", "stack", "unselect")
@@ -299,7 +299,7 @@ def test_without_a_stack_or_a_passphrase_pulumis_own_words_are_told(with_passphr
     assert "incorrect passphrase" in operator.refused("--stack", "mine", PULUMI_CONFIG_PASSPHRASE="")
 
 
-def test_what_cannot_be_written_is_told(operator: Operator):
+def test_what_cannot_be_written_is_reported(operator: Operator):
     operator.age_keys.parent.parent.mkdir(parents=True)
     operator.age_keys.parent.touch()
     assert re.fullmatch(r"scripts/init: .*: '/.*/sops/age'\n", operator.refused())
@@ -347,7 +347,7 @@ def test_a_rule_is_added_and_nothing_of_the_file_is_touched(operator: Operator, 
         ("creation_rules:\n- path_regex: (oven\n", "can not compile regexp: error parsing regexp: missing closing )"),
     ],
 )
-def test_a_configuration_that_sops_would_not_take_is_told(operator: Operator, text: str, message: str):
+def test_a_configuration_that_sops_would_not_take_is_reported(operator: Operator, text: str, message: str):
     operator.sops_yaml.write_text(text)
     assert message in operator.refused()
     assert operator.sops_yaml.read_text() == text
@@ -356,7 +356,7 @@ def test_a_configuration_that_sops_would_not_take_is_told(operator: Operator, te
 @pytest.mark.parametrize(
     "text", ["creation_rules: [{path_regex: ^oven/}]\n", "creation_rules:\n- path_regex: ^oven/\nstores: {}\n"]
 )
-def test_where_a_rule_cannot_be_added_it_is_told(operator: Operator, text: str):
+def test_where_a_rule_cannot_be_added_it_is_reported(operator: Operator, text: str):
     operator.sops_yaml.write_text(text)
     output = operator.refused()
     assert operator.sops_yaml.read_text() == text
@@ -485,7 +485,7 @@ LOST = {
 
 
 @pytest.mark.parametrize("lost", LOST)
-def test_a_stack_that_has_a_server_gets_no_second_identity_unless_told(operator: Operator, lost: str):
+def test_a_stack_that_has_a_server_gets_no_second_identity_unless_asked(operator: Operator, lost: str):
     operator.init()
     before = operator.values()[NOISE]
     give_server(operator)
@@ -518,7 +518,7 @@ def give_server(operator: Operator) -> None:
     operator.run("pulumi", "stack", "import", stdin=json.dumps(state))
 
 
-def test_who_loses_the_own_age_key_gets_in_by_the_servers_as_the_readme_says(operator: Operator):
+def test_an_operator_without_the_age_key_gets_in_by_the_servers_as_the_readme_says(operator: Operator):
     operator.init()
     values = operator.values()
     lost = operator.age_keys.read_text()
@@ -549,7 +549,7 @@ def test_an_operator_who_cannot_open_the_file_is_warned_and_the_way_in_works(ope
 
 
 @pytest.mark.parametrize("spoilt", [NOISE, API])
-def test_a_missing_or_malformed_secret_is_repaired_as_told_and_the_other_kept(operator: Operator, spoilt: str):
+def test_a_missing_or_malformed_secret_is_repaired_as_reported_and_the_other_kept(operator: Operator, spoilt: str):
     operator.init()
     good = operator.values()
     operator.run("sops", "set", "nix/secrets/mine.yaml", f'["{spoilt}"]', '"hunter2"')

@@ -76,7 +76,7 @@ KEYS = {
 
 
 @pytest.mark.parametrize("spoil", KEYS.values(), ids=KEYS)
-def test_a_key_goes_on_as_openssh_reads_it(spoil: Callable[[str], str], tmp_path: Path):
+def test_a_key_is_kept_as_openssh_reads_it(spoil: Callable[[str], str], tmp_path: Path):
     good, file = SECRETS["deployKey"], tmp_path / "key"
     file.touch(mode=0o600)
     file.write_text(rules.openssh_form(spoil(good)))
@@ -151,7 +151,7 @@ def test_what_does_not_work_is_one_sentence(program: Callable, recorded: dict, c
 
 
 @pytest.mark.parametrize("stack", ["my_stack", "dev.eu", "-x", "a" * 54])
-def test_a_stack_whose_name_is_no_hosts_is_told(program: Callable, stack: str):
+def test_a_stack_whose_name_is_not_a_host_name_is_reported(program: Callable, stack: str):
     (line,) = mistakes(program, stack=stack)
     assert "which is not a host name" in line or "is not a host name" in line
     assert "`pulumi stack rename NAME`" in line
@@ -184,7 +184,7 @@ SOPS_FILES = {
 
 
 @pytest.mark.parametrize(("spoil", "words"), SOPS_FILES.values(), ids=SOPS_FILES)
-def test_a_spoilt_sops_file_is_told_with_its_repair(
+def test_a_spoilt_sops_file_is_reported_with_its_repair(
     program: Callable, secrets_file: Path, tmp_path: Path, spoil: Callable[[str], str], words: str
 ):
     (tmp_path / "spoilt.yaml").write_text(spoil(secrets_file.read_text()))

@@ -99,7 +99,7 @@ def test_the_code_is_shown_in_a_terminal_too(tmp_path: Path):
         ("admin", {}, "the stack has no outputs yet; `pulumi up` makes them"),
     ],
 )
-def test_a_mistake_is_told_and_no_page_is_written(tmp_path: Path, user: str, outputs: dict, message: str):
+def test_a_mistake_is_reported_and_no_page_is_written(tmp_path: Path, user: str, outputs: dict, message: str):
     process = join(tmp_path, user, outputs=outputs)
     assert process.stderr == f"scripts/join: {message}\n"
     assert process.returncode == 1 and not (tmp_path / "page.html").exists()

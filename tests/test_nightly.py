@@ -130,7 +130,7 @@ def test_nothing_is_printed_where_all_is_as_configured(emulated: Emulated):
     assert emulated.nightly(*PARTS, expect=0) == ""
 
 
-def test_a_warning_alone_is_told_and_no_difference(emulated: Emulated):
+def test_a_warning_alone_is_reported_and_no_difference(emulated: Emulated):
     emulated.stack.set("pinsMaxAgeDays", "0")
     output = emulated.nightly(*PARTS, expect=0)
     emulated.stack.unset("pinsMaxAgeDays")
@@ -170,7 +170,7 @@ def test_a_deploy_that_is_due_is_named_without_its_users(emulated: Emulated):
         ("PULUMI_CONFIG_PASSPHRASE", "wrong", "incorrect passphrase"),
     ],
 )
-def test_what_cannot_be_compared_is_told_with_the_reason(emulated: Emulated, name: str, value: str, reason: str):
+def test_what_cannot_be_compared_is_reported_with_the_reason(emulated: Emulated, name: str, value: str, reason: str):
     before = emulated.stack.environment[name]
     emulated.stack.environment[name] = value
     try:

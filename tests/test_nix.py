@@ -35,7 +35,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_by_its_name(server: ServerImage, mistake: str):
+def test_a_mistake_is_reported_by_its_name(server: ServerImage, mistake: str):
     tree = server.tree(secrets.token_hex(4), f"{{ lib, ... }}: {{ {mistake} }}")
     assert MISTAKES[mistake] in server.failure(tree)
 
@@ -119,7 +119,7 @@ def test_another_policy_is_a_reload(server: ServerImage, system: str):
     assert units[0].replace(former, later) == units[1]
 
 
-def test_another_name_of_the_web_interface_is_no_other_nginx(server: ServerImage, system: str):
+def test_another_name_of_the_web_interface_does_not_change_nginx(server: ServerImage, system: str):
     """A changed unit is restarted, which cuts every device's connection."""
     other = server.build(server.tree("ui-name", uiName="admin.example.org"))
     assert server.unit(other, "nginx.service") == server.unit(system, "nginx.service")

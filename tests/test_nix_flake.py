@@ -58,7 +58,7 @@ def test_the_system_is_that_of_the_deployment(server: ServerImage):
     assert server.evaluate(tree, "system.build.toplevel.system") == "aarch64-linux"
 
 
-def test_an_option_that_the_check_misspells_is_told(server: ServerImage):
+def test_an_option_that_the_check_misspells_is_reported(server: ServerImage):
     tree = server.tree("misspelt-check")
     check = server.disk / f"upper{tree}/checks/devices-join.nix"
     check.write_text(check.read_text().replace("services.tailscale.enable", "services.tailscale.enabel"))

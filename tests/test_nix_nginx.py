@@ -199,7 +199,7 @@ def test_only_what_is_there_for_ever_is_kept_for_ever(server: ServerImage, nginx
     assert cache_control == ["public, max-age=31536000, immutable", "no-cache", "no-store", None]
 
 
-def test_who_is_not_allowed_does_not_see_the_web_interface(server: ServerImage, nginx: str):
+def test_an_address_that_is_not_allowed_does_not_see_the_web_interface(server: ServerImage, nginx: str):
     system = server.build(server.tree("allowed", uiAllowedNetworks=["192.0.2.0/24"]))
     answers = walk(server, f"{system}/etc/nginx/nginx.conf", (UI, "GET", "/web/"), (UI, "GET", "/api/v1/user"))
     assert [answer[0] for answer in answers] == [403, 403]

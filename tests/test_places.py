@@ -117,7 +117,7 @@ VERDICTS = {
 
 
 @pytest.mark.parametrize(("verdict", "served", "words"), VERDICTS.values(), ids=VERDICTS)
-def test_what_headscale_says_of_the_policy_is_told(
+def test_what_headscale_says_of_the_policy_is_reported(
     program: Callable, monkeypatch: pytest.MonkeyPatch, verdict: tuple, served: str, words: str | None
 ):
     facts = {"confirmedDigest": "deployed before", "verdict": verdict, "policyDigest": served}

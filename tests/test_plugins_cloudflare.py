@@ -210,7 +210,7 @@ def test_the_token_is_always_a_secret() -> None:
     assert {key for key, value in checked.items() if value.is_secret} == {"apiToken"}
 
 
-def test_a_wrong_token_is_told(emulator: Cloudflare) -> None:
+def test_a_wrong_token_is_reported(emulator: Cloudflare) -> None:
     with serve(emulator) as url, pytest.raises(Failure, match=r"401 Unauthorized {.*unable to authenticate"):
         create(configured(apiToken="wrong", baseUrl=url))
 

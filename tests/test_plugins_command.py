@@ -86,7 +86,7 @@ def test_output_is_kept_without_the_last_newline(sshd: Sshd) -> None:
     assert (state["stdout"], state["stderr"]) == ("from stdin\n", "problem")
 
 
-def test_a_failing_command_is_told_with_its_text_and_all_its_output(sshd: Sshd) -> None:
+def test_a_failing_command_is_reported_with_its_text_and_all_its_output(sshd: Sshd) -> None:
     with pytest.raises(Failure) as failure:
         create(sshd.connection, create='echo "out"; echo err >&2; exit 3')
     text = str(failure.value)
@@ -94,17 +94,17 @@ def test_a_failing_command_is_told_with_its_text_and_all_its_output(sshd: Sshd) 
     assert "out\n" in text and "err\n" in text
 
 
-def test_a_connection_that_drops_is_no_exit_status(sshd: Sshd) -> None:
+def test_a_connection_that_drops_is_not_an_exit_status(sshd: Sshd) -> None:
     with pytest.raises(Failure, match="wait: remote command exited without exit status or exit signal: running"):
         create(sshd.connection, create="kill -KILL $PPID")
 
 
-def test_a_signal_is_told(sshd: Sshd) -> None:
+def test_a_signal_is_reported(sshd: Sshd) -> None:
     with pytest.raises(Failure, match="Process exited with status 143 from signal TERM: running"):
         create(sshd.connection, create="exec sh -c 'kill -TERM $$'")
 
 
-def test_stdin_that_nobody_reads_fails_once_it_exceeds_the_window(sshd: Sshd) -> None:
+def test_stdin_that_is_not_read_fails_once_it_exceeds_the_window(sshd: Sshd) -> None:
     assert create(sshd.connection, create="true", stdin="x" * 100_000)["stdout"] == ""
     with pytest.raises(Failure, match="EOF: running"):
         create(sshd.connection, create="sleep 0.5", stdin="x" * 4_000_000)
@@ -186,7 +186,7 @@ def test_a_wrong_user_key_is_a_dial_error(sshd: Sshd) -> None:
         create(sshd.connection | {"privateKey": other, "dialErrorLimit": 0}, create="true")
 
 
-def test_dialling_goes_on_until_a_server_appears(stopped_sshd: Sshd) -> None:
+def test_dialling_continues_until_a_server_appears(stopped_sshd: Sshd) -> None:
     output = LogRecorder()
     starting = threading.Timer(1, stopped_sshd.start)
     starting.start()

@@ -22,7 +22,7 @@ def test_what_headscale_takes_is_taken(file: Path):
 
 
 @pytest.mark.parametrize("file", REFUSED, ids=lambda file: file.stem)
-def test_what_headscale_refuses_is_told(file: Path):
+def test_what_headscale_refuses_is_reported(file: Path):
     with pytest.raises(Rejected) as problem:
         policy.checked(file)
     assert len(str(problem.value)) < 400
@@ -73,7 +73,7 @@ def test_a_policy_without_tests_is_left_as_it_is():
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"acls": ' + "[" * 5000, "{" + '"a":{' * 5000])
-def test_a_policy_nested_deeply_is_told(tmp_path: Path, text: str):
+def test_a_policy_nested_deeply_is_reported(tmp_path: Path, text: str):
     (tmp_path / "deep.hujson").write_text(text)
     with pytest.raises(Rejected):
         policy.checked(tmp_path / "deep.hujson")

@@ -146,7 +146,7 @@ def test_only_a_key_that_was_lost_is_made_again():
     assert "noon" in reason_for_key("bob", Unreachable(asked_at="noon"))
 
 
-def test_what_became_of_keys_and_users_is_told_with_what_to_do():
+def test_what_became_of_keys_and_users_is_reported_with_what_to_do():
     from components.headscale import warnings
     from components.host_facts import Unreachable
 

@@ -1,4 +1,4 @@
-"""scripts/init asks a person for what a new stack lacks, takes each answer as a flag, and asks nobody else."""
+"""scripts/init asks a person for what a new stack lacks, takes each answer as a flag, and asks in a terminal only."""
 
 import os
 import pty
@@ -179,7 +179,7 @@ def test_interrupted_at_a_question_it_has_changed_nothing(operator: Operator, en
         (("--admin-network", "192.168.1.0/24"), "is a private network: a server on the internet never sees"),
     ],
 )
-def test_a_wrong_flag_is_told_by_its_rule(operator: Operator, flags: tuple[str, ...], sentence: str):
+def test_a_wrong_flag_is_reported_by_its_rule(operator: Operator, flags: tuple[str, ...], sentence: str):
     before = operator.files()
     assert sentence in operator.refused(*flags)
     assert operator.files() == before

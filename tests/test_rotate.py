@@ -1,4 +1,4 @@
-"""scripts/rotate makes a new key, keeps what reaches the server until it has it, and completes what was ended."""
+"""scripts/rotate makes a new key, keeps what reaches the server until it has it, and completes an interrupted run."""
 
 import re
 import sys
@@ -19,7 +19,7 @@ SSH = {"deploy-key": ("deployKey", "formerDeployKey"), "host-key": ("sshHostKey"
 
 @pytest.fixture
 def operator(tmp_path: Path) -> Iterator[Operator]:
-    """Whose stack has all its keys."""
+    """An operator whose stack has all its keys."""
     with vault() as address:
         operator = newcomer(tmp_path, *BY_VAULT, VAULT_SERVER_URL=address, VAULT_SERVER_TOKEN="t")
         operator.init()
@@ -86,7 +86,7 @@ def test_the_sops_file_and_its_rule_follow_the_age_key(operator: Operator):
     assert own not in operator.secrets_file.read_text(), "the values are encrypted with the data key that was known"
 
 
-def test_an_age_key_that_does_not_open_the_file_is_told_and_nothing_changes(operator: Operator):
+def test_an_age_key_that_does_not_open_the_file_is_reported_and_nothing_changes(operator: Operator):
     operator.run("pulumi", "config", "rm", "headscale:hostAgeKey")
     process = operator.start("scripts/init")
     assert process.returncode == 1

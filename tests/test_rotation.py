@@ -53,7 +53,7 @@ def server_takes(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     return choose
 
 
-def test_without_a_former_key_nobody_asks_which_one_is_taken(program, monkeypatch: pytest.MonkeyPatch):
+def test_without_a_former_key_the_server_is_not_asked_which_one_is_taken(program, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(rotation, "_try")
     keys_used = connections(program())
     assert {host.split()[1] for _, host in keys_used.values()} == {NEW[1].split()[1]}

@@ -57,7 +57,7 @@ def test_a_reboot_into_the_new_system_undoes_nothing(server: ServerImage):
     assert files(server) == {"before"}
 
 
-def test_a_system_on_trial_goes_on_waiting(server: ServerImage):
+def test_a_system_on_trial_keeps_waiting(server: ServerImage):
     server.put(f"{STATE}/trial", "")
     assert undo(server, NEW) == "laterlater still"
     assert files(server) == {"before", "pending.json", "trial"}

@@ -78,7 +78,7 @@ def by_stdin(script: str, request: dict[str, Any]) -> str:
     return f"printf %s {shlex.quote(json.dumps(request))} | sh /remote/{script}"
 
 
-def test_what_became_of_a_key_is_told_in_a_word(walk: Walk):
+def test_what_became_of_a_key_is_reported_in_a_word(walk: Walk):
     steps = walk(
         make("alice"),
         make("bob"),
@@ -135,7 +135,7 @@ def test_a_key_is_made_as_wanted(walk: Walk):
     assert first.json()["expiresAt"].endswith("Z")
 
 
-def test_users_are_told_apart_by_their_whole_names(walk: Walk):
+def test_users_are_distinguished_by_their_whole_names(walk: Walk):
     steps = walk(make("alice"), make("al"), make("alice"), "headscale users list --output json")
     assert [user["name"] for user in steps[3].json()] == ["alice", "al"]
 

@@ -59,7 +59,7 @@ def test_five_runs_in_a_row_stay_below_what_is_banned():
         ("timeout waiting for ping reply", "timeout waiting for ping reply", True, Wrong),
     ],
 )
-def test_a_ping_that_the_policy_forbids_is_told_apart(icmp: str, tsmp: str, online: bool, verdict: type):
+def test_a_ping_that_the_policy_forbids_is_distinguished(icmp: str, tsmp: str, online: bool, verdict: type):
     problem = failure(icmp, tsmp, online)
     assert type(problem) is verdict
     assert ("the policy forbids it" in str(problem)) == (verdict is NotChecked)

@@ -174,7 +174,7 @@ ISSUES = {
 
 
 @pytest.mark.parametrize(("report", "issue", "calls"), ISSUES.values(), ids=ISSUES)
-def test_one_issue_tells_what_differs(runner: Runner, report: str | None, issue: str, calls: list[str]):
+def test_one_issue_lists_what_differs(runner: Runner, report: str | None, issue: str, calls: list[str]):
     if report is not None:
         runner.report.write_text(report)
     runner.run("drift-issue.sh", runner.report, ISSUE=issue)

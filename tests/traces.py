@@ -1,4 +1,4 @@
-"""By what the host would know that something of a rehearsal is left, whatever else runs on it."""
+"""The traces that something of a rehearsal leaves on the host, whatever else runs on it."""
 
 import math
 import os
