@@ -111,7 +111,7 @@ class NixosDeployment(pulumi.ComponentResource):
             if refusal := facts.verdict.refusal(facts.policy_changed):
                 raise Refusal(refusal)
             drift = [f"drift: {fact}; the next `pulumi up` repairs it" for fact in facts.drift]
-            # Before the first deploy there is no headscale to give one.
+            # headscale comes with the first deploy.
             verdict = facts.verdict.warnings(facts.policy_changed) if facts.confirmed_digest else ()
             for warning in (*drift, *facts.warnings, *self._args.names.warnings(facts), *verdict):
                 pulumi.log.warn(warning, self)

@@ -161,7 +161,7 @@ def path_without(operator: DoctorsOperator, name: str, script: str = "") -> str:
 
 
 def only(lines: Lines, subject: str, state: str, words: str, remedy: str) -> None:
-    """The line is there; of the subject there is no other but what is not known."""
+    """Assert that this line is the only one of its subject that is known."""
     of_subject = {key: of_key for key, of_key in lines.items() if key[0] == subject}
     assert {key[1] for key in of_subject} == {state}, of_subject
     assert any(re.search(words, line["text"]) for line in of_subject[subject, state]), of_subject
