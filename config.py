@@ -244,10 +244,10 @@ class _Reader:
         for index, tag in enumerate(config.preauth_key.tags):
             if self.sound("policyFile") and tag not in policy.tag_owners(config.policy_file):
                 self.wrong(f"preauthKeyTags[{index}]", tag, f"is not among the tagOwners of {config.policy_file}")
-        if config.facts_key in (config.ssh_keys.deploy_key.public, *config.authorized_keys) and config.facts_key:
-            self.wrong(
-                "factsKey", None, "may do more as another key of this stack; `scripts/init` makes one without it"
-            )
+        logins = {" ".join(key.split()[:2]) for key in (config.ssh_keys.deploy_key.public, *config.authorized_keys)}
+        if config.facts_key and " ".join(config.facts_key.split()[:2]) in logins:
+            another = "`pulumi config rm headscale:factsKey && scripts/init` makes another"
+            self.wrong("factsKey", None, "logs in as root, too", another)
         keys = config.ssh_keys
         if keys.deploy_key.public and keys.deploy_key.public == keys.host_key.public:
             self.wrong("sshHostKey", None, "is the deploy key as well; `ssh-keygen -t ed25519` makes another")

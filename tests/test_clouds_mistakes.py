@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from emulated import TOKEN, hetzner
 
+from components import headscale, nixos
 from rehearsal import plugins
 from rehearsal.emulators.api import serve
 from rehearsal.emulators.cloudflare import Cloudflare
@@ -71,6 +72,12 @@ def test_a_zone_that_is_not_there_is_reported(stack: Stack):
     for key in ("zone", "headscaleName", "uiName"):
         stack.unset(key)
     assert_told(output, "asking Cloudflare for the zone org.example: ", "headscale:zone names the zone that holds")
+
+
+def test_a_preview_says_what_each_step_does_and_how_long_it_takes(stack: Stack):
+    output = " ".join(stack.preview().output.split())
+    purposes = {*nixos.PURPOSES.values(), *headscale.PURPOSES.values()}
+    assert {purpose for purpose in purposes if purpose not in output} == set()
 
 
 def test_an_up_of_a_part_ends_well(stack: Stack):

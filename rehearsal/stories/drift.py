@@ -56,8 +56,10 @@ class Drift(Story):
         self.up()
         self.world.stack.set("extraRecords", "grafana.ts.example.org 100.64.0.9", as_list=True)
         self.world.stack.up()
-        with self.report.step("untouched, the preview is clean"):
-            assert_untouched(self.world.stack.preview("--expect-no-changes"))
+        with self.report.step("untouched, the preview is clean, and announces no step"):
+            outcome = self.world.stack.preview("--expect-no-changes")
+            assert_untouched(outcome)
+            assert "(seconds)" not in outcome.output, outcome.output
         with self.joined("laptop", "phone") as (self.laptop, self.phone):
             self.reaches(True)
             self.named(OF_HEADSCALE)
